@@ -1,0 +1,1 @@
+"""From an engine's signal to a record, on the engine's thread: no ORM in here."""

@@ -1,0 +1,244 @@
+"""Any Python object to JSON that jsonb accepts; what JSON cannot hold is kept and named.
+
+orjson does the work. What it refuses, and what it or jsonb would change silently (NaN becomes
+null, a NUL character aborts the insert), goes once more through ``_Plain``, which writes:
+
+===================================  ===========================================
+NUL character in a string            ``␀`` (U+2400)
+lone surrogate in a string           ``\\udc80``, as text
+NaN, infinities                      ``"NaN"``, ``"Infinity"``, ``"-Infinity"``
+integer over 64 bit                  its digits as a string (hexadecimal past 4,000 digits)
+set, frozenset                       a list, sorted where it can be
+bytes                                text if UTF-8, else ``base64:…``
+datetime, date, time                 ISO 8601
+Decimal, UUID, path                  its ``str()``
+exception                            ``Type: message``
+a key that is not a string           JSON's spelling, or its text; ``~2`` where taken
+a container inside itself            ``[cycle]``
+anything deeper than 200 levels      ``[nested deeper than 200 levels]``
+any other object                     its ``repr()``, cut at 1,000 characters
+===================================  ===========================================
+
+Each change is answered as a note ``{"path": "$.a[0]", "was": "bytes"}``.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import enum
+import math
+import os
+import traceback
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+MAX_DEPTH: Final = 200  # orjson refuses more than 254
+MAX_NOTES: Final = 50
+MAX_REPR: Final = 1_000
+
+# Subclasses and datetimes are not left to orjson, which would change them without a word.
+_OPTIONS: Final = (
+    orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
+
+Note = dict[str, Any]
+
+
+def encode(value: Any) -> tuple[bytes, list[Note]]:
+    """``value`` as JSON text that jsonb accepts, and a note for each thing that was changed.
+
+    Raises nothing but what the interpreter itself may (``MemoryError``): an object that
+    fights back is recorded as a note without its content.
+    """
+    encoded = _faithfully(value)
+    if encoded is not None:
+        return encoded, []
+    plain = _Plain()
+    try:
+        return orjson.dumps(plain.value(value, "$", 0)), plain.all_notes()
+    except Exception as error:  # changed by another thread meanwhile
+        return b"null", [{"path": "$", "was": type(value).__name__, "lost": describe(error)}]
+
+
+def _faithfully(value: Any) -> bytes | None:
+    """``value`` by orjson alone, or None where that fails or would change something."""
+    try:
+        encoded = orjson.dumps(value, option=_OPTIONS)
+    except Exception:  # TypeError, RecursionError, or the object's own
+        return None
+    if b"\\u0000" in encoded or (b"null" in encoded and _has_silent_null(value)):
+        return None
+    return encoded
+
+
+def _has_silent_null(value: Any) -> bool:
+    """Whether a NaN or infinity hides in what orjson accepted (it writes them as null)."""
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if type(item) is float:
+            if not math.isfinite(item):
+                return True
+        elif type(item) is dict:
+            todo.extend(item.values())
+        elif type(item) is list or type(item) is tuple:
+            todo.extend(item)
+        elif isinstance(item, enum.Enum):
+            todo.append(item.value)
+    return False
+
+
+def describe(error: BaseException) -> str:
+    """``Type: message`` of an exception, also of one whose ``str`` raises."""
+    try:
+        return "".join(traceback.format_exception_only(error)).strip()
+    except Exception:
+        return type(error).__name__
+
+
+def clean_text(text: str) -> str:
+    """``text`` without what PostgreSQL refuses in a string: NUL and lone surrogates."""
+    if "\0" in text:
+        text = text.replace("\0", "␀")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return str(text)
+
+
+class _Plain:
+    """One pass that makes plain JSON values and remembers what it had to change."""
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+        self.changed = 0
+        self.inside: set[int] = set()
+
+    def all_notes(self) -> list[Note]:
+        if self.changed > len(self.notes):
+            return [*self.notes, {"path": "…", "more": self.changed - len(self.notes)}]
+        return self.notes
+
+    def note(self, path: str, was: str) -> None:
+        self.changed += 1
+        if len(self.notes) < MAX_NOTES:
+            self.notes.append({"path": clean_text(path), "was": was})
+
+    def value(self, value: Any, path: str, depth: int) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self.text(value, path)
+        if isinstance(value, enum.Enum):
+            self.note(path, type(value).__name__)
+            return self.value(value.value, path, depth + 1)
+        if isinstance(value, int):
+            return self.integer(int(value), path)
+        if isinstance(value, float):
+            return self.floating(float(value), path)
+        if isinstance(value, Mapping | list | tuple | set | frozenset):
+            return self.container(value, path, depth)
+        return self.scalar(value, path)
+
+    def text(self, value: str, path: str) -> str:
+        clean = clean_text(value)
+        if clean != value:
+            self.note(path, "text with NUL or lone surrogates")
+        return clean
+
+    def integer(self, value: int, path: str) -> int | str:
+        if -(2**63) <= value < 2**64:
+            return value
+        self.note(path, "int")
+        # Python refuses to spell an int of more than 4,300 digits in decimal.
+        return str(value) if value.bit_length() < 13_000 else hex(value)
+
+    def floating(self, value: float, path: str) -> float | str:
+        if math.isfinite(value):
+            return value
+        self.note(path, "float")
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+    def container(self, value: Any, path: str, depth: int) -> Any:
+        if id(value) in self.inside:
+            self.note(path, "cycle")
+            return "[cycle]"
+        if depth >= MAX_DEPTH:
+            self.note(path, type(value).__name__)
+            return f"[nested deeper than {MAX_DEPTH} levels]"
+        self.inside.add(id(value))
+        try:
+            if isinstance(value, Mapping):
+                return self.mapping(value, path, depth)
+            items = list(value)
+            if isinstance(value, set | frozenset):
+                self.note(path, "set")
+                try:
+                    items.sort()
+                except Exception:
+                    items.sort(key=lambda item: (type(item).__name__, self.repr(item)))
+            return [
+                self.value(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(items)
+            ]
+        finally:
+            self.inside.discard(id(value))
+
+    def mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        for key, item in list(value.items()):
+            name = self.key(key, path)
+            if name in plain:
+                name = next(
+                    f"{name}~{n}" for n in range(2, len(plain) + 3) if f"{name}~{n}" not in plain
+                )
+                self.note(f"{path}.{name}", "key that is there twice")
+            plain[name] = self.value(item, f"{path}.{name}", depth + 1)
+        return plain
+
+    def key(self, key: Any, path: str) -> str:
+        if isinstance(key, str):
+            return self.text(key, path)
+        self.note(path, f"key of type {type(key).__name__}")
+        if key is None or isinstance(key, bool):
+            return {None: "null", True: "true", False: "false"}[key]
+        plain = self.value(key, path, MAX_DEPTH)
+        return plain if isinstance(plain, str) else self.repr(key)
+
+    def scalar(self, value: Any, path: str) -> str:
+        self.note(path, type(value).__name__)
+        try:
+            match value:
+                case bytes() | bytearray() | memoryview():
+                    return self.binary(bytes(value))
+                case datetime.datetime() | datetime.date() | datetime.time():
+                    return value.isoformat()
+                case decimal.Decimal() | uuid.UUID() | os.PathLike():
+                    return clean_text(str(value))
+                case BaseException():
+                    return clean_text(describe(value))
+        except Exception:  # an object that fights back
+            return self.repr(value)
+        return self.repr(value)
+
+    @staticmethod
+    def binary(value: bytes) -> str:
+        try:
+            return clean_text(value.decode("utf-8"))
+        except UnicodeDecodeError:
+            return "base64:" + base64.b64encode(value).decode("ascii")
+
+    @staticmethod
+    def repr(value: Any) -> str:
+        try:
+            text = repr(value)
+        except Exception as error:
+            text = f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+        return clean_text(text if len(text) <= MAX_REPR else text[:MAX_REPR] + "…")

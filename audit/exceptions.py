@@ -1,0 +1,38 @@
+"""Everything that this package raises on purpose.
+
+AuditError
+├── AppendOnlyError
+├── LogUnavailable
+│   └── OutcomeUnknown
+├── RecordRefused
+└── PostgresNotStarted
+"""
+
+from __future__ import annotations
+
+
+class AuditError(Exception):
+    """Base of every error raised by bamboo-audit. Do not raise it directly."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__doc__)
+
+
+class AppendOnlyError(AuditError):
+    """Records are written by the receivers and never change: nothing here saves or deletes one."""
+
+
+class LogUnavailable(AuditError):
+    """The log's database cannot be reached or cannot answer now. Trying again later may work."""
+
+
+class OutcomeUnknown(LogUnavailable):
+    """The connection broke while COMMIT was under way: the record may or may not be in the log."""
+
+
+class RecordRefused(AuditError):
+    """The log's database refused a record. Trying again with the same record will not work."""
+
+
+class PostgresNotStarted(AuditError):
+    """No PostgreSQL server could be started. Install the extra ``postgres`` or set DATABASE_URL."""

@@ -1,0 +1,47 @@
+"""FilterSets (django-filter) for the admin and for hosts' own views."""
+
+from __future__ import annotations
+
+import django_filters
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from audit.events import VOCABULARY
+from audit.models import PipelineEventRecord
+from audit.querysets import RecordQuerySet
+
+
+class RecordFilterSet(django_filters.FilterSet):  # type: ignore[misc]  # it has no types
+    """Records by type, run, node, actor and time. Every filter is served by an index."""
+
+    event_type = django_filters.MultipleChoiceFilter(
+        label=_("Event type"), choices=[(name, name) for name in VOCABULARY]
+    )
+    run = django_filters.CharFilter(label=_("Run"), method="filter_run")
+    node = django_filters.CharFilter(label=_("Node"), method="filter_node")
+    actor = django_filters.CharFilter(label=_("Actor"), method="filter_actor")
+    since = django_filters.IsoDateTimeFilter(
+        label=_("Since"), field_name="occurred_at", lookup_expr="gte"
+    )
+    until = django_filters.IsoDateTimeFilter(
+        label=_("Until"), field_name="occurred_at", lookup_expr="lt"
+    )
+
+    class Meta:
+        model = PipelineEventRecord
+        fields: tuple[str, ...] = ()
+
+    def filter_run(self, queryset: RecordQuerySet, name: str, value: str) -> RecordQuerySet:
+        return queryset.for_run(value.strip())
+
+    def filter_node(self, queryset: RecordQuerySet, name: str, value: str) -> RecordQuerySet:
+        return queryset.for_node(value.strip())
+
+    def filter_actor(self, queryset: RecordQuerySet, name: str, value: str) -> RecordQuerySet:
+        return queryset.by_actor(value.strip())
+
+
+def matching_id(queryset: RecordQuerySet, pasted: str) -> RecordQuerySet:
+    """Records of the run or node with that id."""
+    pasted = pasted.strip()
+    return queryset.filter(Q(root_pipeline_id=pasted) | Q(node_id=pasted))

@@ -1,0 +1,132 @@
+"""What the log's database says about the log itself; raises ``LogUnavailable`` where it cannot."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connections
+
+from audit.log.errors import translated
+from audit.sql import queries
+
+
+def _rows(using: str, query: str, parameters: dict[str, Any] | None = None) -> list[Any]:
+    """All rows of a named query; raises ``LogUnavailable`` like everything in this package."""
+    with translated(using), connections[using].cursor() as cursor:
+        cursor.execute(queries()[query], parameters)
+        return list(cursor.fetchall())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """One partition: positions from ``low`` (inside) to ``high`` (outside)."""
+
+    name: str
+    low: int
+    high: int
+    bytes: int
+    guarded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFacts:
+    """Server, role and guards; all but the first three are None or False without a log."""
+
+    server_version: int
+    role: str
+    present: bool
+    owner: str | None
+    may_change_guards: bool | None
+    guarded: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newest:
+    """The record with the highest position."""
+
+    position: int
+    event_type: str
+    occurred_at: datetime.datetime
+    recorded_at: datetime.datetime
+
+
+def log_facts(using: str) -> LogFacts:
+    """The log's server, role and guards."""
+    rows = _rows(using, "log_facts")
+    (row,) = rows
+    return LogFacts(
+        server_version=row[0],
+        role=row[1],
+        present=row[2],
+        owner=row[3],
+        may_change_guards=row[4],
+        guarded=bool(row[5]),
+    )
+
+
+def partitions(using: str) -> list[Partition]:
+    """The partitions, oldest first."""
+    rows = _rows(using, "partitions")
+    return [
+        Partition(name=name, low=low, high=high, bytes=size, guarded=guarded)
+        for name, low, high, size, guarded in rows
+    ]
+
+
+def newest(using: str) -> Newest | None:
+    """The newest record by position, or None in an empty log."""
+    rows = _rows(using, "newest_record")
+    for position, event_type, occurred_at, recorded_at in rows:
+        return Newest(
+            position=position,
+            event_type=event_type,
+            occurred_at=occurred_at,
+            recorded_at=recorded_at,
+        )
+    return None
+
+
+def newest_position(using: str) -> int:
+    """The highest position, 0 in an empty log."""
+    found = newest(using)
+    return found.position if found else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gaps:
+    """The ``gap`` records of a time span: how many, and how many events they tell of."""
+
+    records: int
+    events: int
+    last_at: datetime.datetime | None
+
+
+def gaps(using: str, since: datetime.datetime) -> Gaps:
+    """Gaps that were recorded as having occurred since ``since``."""
+    rows = _rows(using, "gaps", {"since": since})
+    ((records, events, last_at),) = rows
+    return Gaps(records=records, events=int(events), last_at=last_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """A database role."""
+
+    name: str
+    superuser: bool
+
+
+def role(using: str, name: str) -> Role | None:
+    """The role of that name, or None."""
+    rows = _rows(using, "role", {"name": name})
+    for role_name, superuser in rows:
+        return Role(name=role_name, superuser=superuser)
+    return None
+
+
+def schema(using: str) -> str:
+    """The schema that the log is in."""
+    ((name,),) = _rows(using, "log_schema")
+    return str(name)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from audit import status
+
+
+class Command(BaseCommand):
+    help = "Is the recorder well? Exits 1 when it is not."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="for scripts")
+
+    def handle(self, *, json: bool, **_: Any) -> None:
+        now = status.read()
+        if json:
+            self.stdout.write(_as_json(now))
+        else:
+            for label, value in _lines(now):
+                self.stdout.write(f"{label:<13}{value}")
+            for problem in now.problems:
+                self.stdout.write(self.style.ERROR(f"{'problem':<13}{problem}"))
+        if not now.healthy:
+            sys.exit(1)
+
+
+def _as_json(now: status.Status) -> str:
+    return json.dumps(now.as_dict(), indent=2, default=str)
+
+
+def _lines(now: status.Status) -> Iterator[tuple[str, str]]:
+    yield "recording", f"{'on' if now.enabled else 'off'}, delivery {now.delivery}"
+    yield "engine", "connected" if now.engine_connected else "bamboo-pipeline is not installed"
+    log, report, gaps, failed = now.log, now.partitions, now.gaps, now.failures
+    if log is not None:
+        major, minor = divmod(log.server_version, 10_000)
+        yield "database", f"{now.database}: PostgreSQL {major}.{minor}, as role {log.role}"
+    if log is not None and log.present:
+        guard = "refuses UPDATE, DELETE and TRUNCATE" if log.guarded else "NOT GUARDED"
+        also = f", and {log.role} may act as it" if log.may_change_guards else ""
+        yield "log", f"{guard}; owned by {log.owner}{also}"
+        yield "newest", _newest(now)
+    if report is not None:
+        yield "partitions", f"{len(report.partitions)}, {report.ahead} of them empty and ahead"
+    if gaps is not None:
+        yield "gaps", f"{gaps.records:,} in the last 7 days, telling of {gaps.events:,} events"
+    yield (
+        "this process",
+        f"{failed.total:,} events not recorded, {failed.pending:,} of them still to be told",
+    )
+    yield "healthy", "yes" if now.healthy else "no"
+
+
+def _newest(now: status.Status) -> str:
+    if now.newest is None:
+        return "the log is empty"
+    return (
+        f"position {now.newest.position:,}: {now.newest.event_type} "
+        f"at {now.newest.occurred_at:%Y-%m-%d %H:%M:%S %Z}"
+    )

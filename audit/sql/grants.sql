@@ -1,0 +1,43 @@
+-- Two roles: {owner} owns the log and may change its guards; {application} is what the host's
+-- processes connect as, and may insert and read. Run as a superuser, or as a role that may
+-- create roles and is a member of the present owner.
+
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {owner_text}) THEN
+        CREATE ROLE {owner} NOLOGIN;
+    END IF;
+END
+$$;
+
+-- The owner's function makes partitions in this schema.
+GRANT USAGE, CREATE ON SCHEMA {schema} TO {owner};
+ALTER TABLE {schema}.bamboo_audit_pipelineeventrecord OWNER TO {owner};
+DO $$
+DECLARE
+    partition_name text;
+BEGIN
+    FOR partition_name IN
+        SELECT inhrelid::regclass::text FROM pg_catalog.pg_inherits
+        WHERE inhparent = {table_text}::regclass
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO %s', partition_name, {owner_in_sql});
+        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, %s', partition_name, {application_in_sql});
+    END LOOP;
+END
+$$;
+ALTER FUNCTION {schema}.bamboo_audit_create_partitions(bigint, integer) OWNER TO {owner};
+ALTER FUNCTION {schema}.bamboo_audit_refuse_change() OWNER TO {owner};
+
+GRANT USAGE ON SCHEMA {schema} TO {application};
+REVOKE ALL ON {schema}.bamboo_audit_pipelineeventrecord FROM PUBLIC, {application};
+GRANT SELECT ON {schema}.bamboo_audit_pipelineeventrecord TO {application};
+-- By column: not id, which COPY could set in spite of GENERATED ALWAYS, and not recorded_at,
+-- which is the database's own word for when.
+GRANT INSERT (
+    writer_position, occurred_at, writer_id, event_type, root_pipeline_id, pipeline_id,
+    node_id, node_version, data, context
+) ON {schema}.bamboo_audit_pipelineeventrecord TO {application};
+REVOKE ALL ON FUNCTION {schema}.bamboo_audit_create_partitions(bigint, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION {schema}.bamboo_audit_create_partitions(bigint, integer)
+    TO {application};
