@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import django_filters
+from django import forms
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
@@ -11,25 +14,47 @@ from audit.models import PipelineEventRecord
 from audit.querysets import RecordQuerySet
 
 
+class _EventTypesField(forms.MultipleChoiceField):
+    def valid_value(self, value: Any) -> bool:
+        return True  # a type that is not in the vocabulary is recorded, so it can be asked for
+
+
+class _EventTypesFilter(django_filters.Filter):  # type: ignore[misc]  # it has no types
+    field_class = _EventTypesField
+
+
 class RecordFilterSet(django_filters.FilterSet):  # type: ignore[misc]  # it has no types
     """Records by type, run, node, actor and time. Every filter is served by an index."""
 
-    event_type = django_filters.MultipleChoiceFilter(
-        label=_("Event type"), choices=[(name, name) for name in VOCABULARY]
+    event_type = _EventTypesFilter(
+        label=_("Event type"),
+        method="filter_event_type",
+        choices=[(name, name) for name in VOCABULARY],
     )
     run = django_filters.CharFilter(label=_("Run"), method="filter_run")
     node = django_filters.CharFilter(label=_("Node"), method="filter_node")
     actor = django_filters.CharFilter(label=_("Actor"), method="filter_actor")
     since = django_filters.IsoDateTimeFilter(
-        label=_("Since"), field_name="occurred_at", lookup_expr="gte"
+        label=_("Since"),
+        field_name="occurred_at",
+        lookup_expr="gte",
+        widget=forms.DateTimeInput({"type": "datetime-local", "step": "1"}),
     )
     until = django_filters.IsoDateTimeFilter(
-        label=_("Until"), field_name="occurred_at", lookup_expr="lt"
+        label=_("Until"),
+        field_name="occurred_at",
+        lookup_expr="lt",
+        widget=forms.DateTimeInput({"type": "datetime-local", "step": "1"}),
     )
 
     class Meta:
         model = PipelineEventRecord
         fields: tuple[str, ...] = ()
+
+    def filter_event_type(
+        self, queryset: RecordQuerySet, name: str, value: list[str]
+    ) -> RecordQuerySet:
+        return queryset.of_type(*value) if value else queryset
 
     def filter_run(self, queryset: RecordQuerySet, name: str, value: str) -> RecordQuerySet:
         return queryset.for_run(value.strip())
@@ -43,5 +68,5 @@ class RecordFilterSet(django_filters.FilterSet):  # type: ignore[misc]  # it has
 
 def matching_id(queryset: RecordQuerySet, pasted: str) -> RecordQuerySet:
     """Records of the run or node with that id."""
-    pasted = pasted.strip()
+    pasted = pasted.replace("\0", "").strip()
     return queryset.filter(Q(root_pipeline_id=pasted) | Q(node_id=pasted))

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.db import connections
 
+import audit
 from audit import conf, receivers
-from audit.capture import ids
+from audit.capture import ids, record
 from audit.capture.failures import failures
 from audit.capture.writer import writer
+from audit.log import append
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +28,29 @@ def fresh_recorder():
 def log_connection():
     """The connection to the log's database."""
     return connections[conf.get("DATABASE")]
+
+
+@pytest.fixture
+def record_factory():
+    """Append one record as the receivers do; answers its position."""
+
+    def append_one(
+        event_type: str = "node_enter",
+        *,
+        run: str = "run-1",
+        node: str = "",
+        data: Any = None,
+        **about: Any,
+    ) -> int:
+        found = ids.Ids(root_pipeline_id=run, pipeline_id=run, node_id=node)
+        with audit.context(**about):
+            made = record.make(
+                event_type,
+                {} if data is None else data,
+                ids=found,
+                stamp=writer.stamp(),
+                secrets=conf.get("REDACT"),
+            )
+        return append.append(made, using=conf.get("DATABASE"), timeout=5.0)
+
+    return append_one

@@ -28,7 +28,7 @@ SELECT current_setting('statement_timeout'), set_config('statement_timeout', %(t
 
 -- create_partitions --
 -- Make partitions ahead of the newest position; answers the names of the new ones.
-SELECT bamboo_audit_create_partitions(%(size)s, %(ahead)s)
+SELECT bamboo_audit_create_partitions(%(size)s, %(ahead)s)::regclass::text
 
 -- partitions --
 -- The partitions of the log with their bounds (low is inside, high is not), sizes in bytes and
