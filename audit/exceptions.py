@@ -36,3 +36,11 @@ class RecordRefused(AuditError):
 
 class PostgresNotStarted(AuditError):
     """No PostgreSQL server could be started. Install the extra ``postgres`` or set DATABASE_URL."""
+
+
+try:
+    from billiard.exceptions import SoftTimeLimitExceeded as SoftTimeLimit
+except ImportError:  # no Celery in this process: nobody raises it
+
+    class SoftTimeLimit(BaseException):  # type: ignore[no-redef]
+        """Celery's soft time limit: an ordinary ``Exception``, and the host's, never ours."""

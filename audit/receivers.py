@@ -21,7 +21,7 @@ from audit.capture.failures import failures
 from audit.capture.ids import Ids
 from audit.capture.writer import writer
 from audit.events import GAP, POST_SET_STATE
-from audit.exceptions import LogUnavailable, OutcomeUnknown
+from audit.exceptions import LogUnavailable, OutcomeUnknown, SoftTimeLimit
 from audit.log import append
 
 EVENT_UID: Final = "bamboo_audit.pipeline_event"
@@ -35,13 +35,6 @@ PAUSE_FACTOR: Final = 10.0
 PAUSE_MOST: Final = 30.0
 """... and no longer than this."""
 
-try:
-    from billiard.exceptions import SoftTimeLimitExceeded as _SoftTimeLimit
-except ImportError:  # no Celery in this process: nobody raises it
-
-    class _SoftTimeLimit(BaseException):  # type: ignore[no-redef]
-        pass
-
 
 def on_pipeline_event(sender: Any = None, event: Any = None, **_: Any) -> None:
     """Receiver of ``pipeline.eri.signals.pipeline_event``."""
@@ -52,7 +45,7 @@ def on_pipeline_event(sender: Any = None, event: Any = None, **_: Any) -> None:
         # Ids first, whatever is recorded: the tree that says where nodes stand comes once.
         found = ids.of_pipeline_event(event_type, data)
         _deliver(event_type, data, found, None)
-    except _SoftTimeLimit:
+    except SoftTimeLimit:
         raise
     except Exception as error:
         _report(event_type, found, error)
@@ -67,7 +60,7 @@ def on_post_set_state(sender: Any = None, **values: Any) -> None:
         found = ids.of_state_change(data, from_engine=name == ENGINE_SENDER)
         if conf.get("RECORD_STATE_CHANGES"):
             _deliver(POST_SET_STATE, data, found, name)
-    except _SoftTimeLimit:
+    except SoftTimeLimit:
         raise
     except Exception as error:
         _report(POST_SET_STATE, found, error)
@@ -76,7 +69,7 @@ def on_post_set_state(sender: Any = None, **values: Any) -> None:
 def _report(event_type: str, found: Ids | None, error: Exception) -> None:
     try:
         failures.failed(event_type, found, error)
-    except _SoftTimeLimit:
+    except SoftTimeLimit:
         raise
     except Exception:  # noqa: S110 - a logging handler of the host's raised: counted, nobody to tell
         pass

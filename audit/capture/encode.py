@@ -11,15 +11,16 @@ integer over 64 bit                  its digits as a string (hexadecimal past 4,
 set, frozenset                       a list, sorted where it can be
 bytes                                text if UTF-8, else ``base64:…``
 datetime, date, time                 ISO 8601
-Decimal, UUID, path                  its ``str()``
+Decimal, path, lazy translation      its ``str()``
 exception                            ``Type: message``
-a key that is not a string           JSON's spelling, or its text; ``~2`` where taken
+a key that is not a string           JSON's spelling, or its ``repr()``; ``~2`` where taken
 a container inside itself            ``[cycle]``
 anything deeper than 200 levels      ``[nested deeper than 200 levels]``
 any other object                     its ``repr()``, cut at 1,000 characters
 ===================================  ===========================================
 
-Each change is answered as a note ``{"path": "$.a[0]", "was": "bytes"}``.
+Each change is answered as a note ``{"path": "$.a[0]", "was": "bytes"}``. Tuples, enum members,
+UUIDs and subclasses of JSON's types go without one: what JSON makes of them is no surprise.
 """
 
 from __future__ import annotations
@@ -32,13 +33,18 @@ import math
 import os
 import traceback
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
+from django.utils.functional import Promise
+
+from audit.exceptions import SoftTimeLimit
 
 MAX_DEPTH: Final = 200  # orjson refuses more than 254
 MAX_NOTES: Final = 50
+MAX_PATH: Final = 300
 MAX_REPR: Final = 1_000
 
 # Subclasses and datetimes are not left to orjson, which would change them without a word.
@@ -63,17 +69,21 @@ def encode(value: Any) -> tuple[bytes, list[Note]]:
     plain = _Plain()
     try:
         return orjson.dumps(plain.value(value, "$", 0)), plain.all_notes()
-    except Exception as error:  # changed by another thread meanwhile
-        return b"null", [{"path": "$", "was": type(value).__name__, "lost": describe(error)}]
+    except SoftTimeLimit:
+        raise
+    except Exception as error:  # not even ``_Plain`` could: no case of this is known
+        return b"null", [{"path": "$", "was": type_name(value), "lost": describe(error)}]
 
 
 def _faithfully(value: Any) -> bytes | None:
     """``value`` by orjson alone, or None where that fails or would change something."""
     try:
         encoded = orjson.dumps(value, option=_OPTIONS)
+        if b"\\u0000" in encoded or (b"null" in encoded and _has_silent_null(value)):
+            return None
+    except SoftTimeLimit:
+        raise
     except Exception:  # TypeError, RecursionError, or the object's own
-        return None
-    if b"\\u0000" in encoded or (b"null" in encoded and _has_silent_null(value)):
         return None
     return encoded
 
@@ -99,19 +109,33 @@ def describe(error: BaseException) -> str:
     """``Type: message`` of an exception, also of one whose ``str`` raises."""
     try:
         return "".join(traceback.format_exception_only(error)).strip()
+    except SoftTimeLimit:
+        raise
     except Exception:
-        return type(error).__name__
+        return type_name(error)
+
+
+def type_name(value: Any) -> str:
+    """The name of the value's type, whatever its metaclass answers."""
+    return str(type.__dict__["__name__"].__get__(type(value)))
 
 
 def clean_text(text: str) -> str:
     """``text`` without what PostgreSQL refuses in a string: NUL and lone surrogates."""
+    text = _exact(text)
     if "\0" in text:
         text = text.replace("\0", "␀")
     try:
         text.encode()
     except UnicodeEncodeError:
         text = text.encode("utf-8", "backslashreplace").decode()
-    return str(text)
+    return text
+
+
+def _exact(text: Any) -> str:
+    """A plain ``str``: a subclass may override anything (``str()`` of an enum is its name)."""
+    # What only claims to be one is a proxy, such as SimpleLazyObject.
+    return str.__str__(text if issubclass(type(text), str) else str(text))
 
 
 class _Plain:
@@ -130,31 +154,40 @@ class _Plain:
     def note(self, path: str, was: str) -> None:
         self.changed += 1
         if len(self.notes) < MAX_NOTES:
-            self.notes.append({"path": clean_text(path), "was": was})
+            short = path if len(path) <= MAX_PATH else path[:MAX_PATH] + "…"
+            self.notes.append({"path": clean_text(short), "was": was})
 
     def value(self, value: Any, path: str, depth: int) -> Any:
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, str):
-            return self.text(value, path)
-        if isinstance(value, enum.Enum):
-            self.note(path, type(value).__name__)
-            return self.value(value.value, path, depth + 1)
-        if isinstance(value, int):
-            return self.integer(int(value), path)
-        if isinstance(value, float):
-            return self.floating(float(value), path)
-        if isinstance(value, Mapping | list | tuple | set | frozenset):
-            return self.container(value, path, depth)
-        return self.scalar(value, path)
+        try:
+            if value is None or value is True or value is False:
+                return value
+            # Before str and int: members may be those as well.
+            if isinstance(value, enum.Enum):
+                return self.value(value.value, path, depth + 1)
+            if isinstance(value, str):
+                return self.text(value, path)
+            if isinstance(value, int):
+                return self.integer(value, path)
+            if isinstance(value, float):
+                return self.floating(value, path)
+            if isinstance(value, Mapping | list | tuple | set | frozenset):
+                return self.container(value, path, depth)
+            return self.scalar(value, path)
+        except SoftTimeLimit:
+            raise
+        except Exception:  # an object that fights back, or too little stack left
+            self.note(path, type_name(value))
+            return self.repr(value)
 
     def text(self, value: str, path: str) -> str:
-        clean = clean_text(value)
-        if clean != value:
+        plain = _exact(value)
+        clean = clean_text(plain)
+        if clean != plain:
             self.note(path, "text with NUL or lone surrogates")
         return clean
 
     def integer(self, value: int, path: str) -> int | str:
+        value = int.__int__(value if issubclass(type(value), int) else int(value))
         if -(2**63) <= value < 2**64:
             return value
         self.note(path, "int")
@@ -162,68 +195,81 @@ class _Plain:
         return str(value) if value.bit_length() < 13_000 else hex(value)
 
     def floating(self, value: float, path: str) -> float | str:
+        value = float.__float__(value if issubclass(type(value), float) else float(value))
         if math.isfinite(value):
             return value
         self.note(path, "float")
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
+    # Loops, not comprehensions: these frames are stacked 200 deep on the host's own.
     def container(self, value: Any, path: str, depth: int) -> Any:
         if id(value) in self.inside:
             self.note(path, "cycle")
             return "[cycle]"
         if depth >= MAX_DEPTH:
-            self.note(path, type(value).__name__)
+            self.note(path, type_name(value))
             return f"[nested deeper than {MAX_DEPTH} levels]"
         self.inside.add(id(value))
         try:
             if isinstance(value, Mapping):
                 return self.mapping(value, path, depth)
-            items = list(value)
-            if isinstance(value, set | frozenset):
-                self.note(path, "set")
-                try:
-                    items.sort()
-                except Exception:
-                    items.sort(key=lambda item: (type(item).__name__, self.repr(item)))
-            return [
-                self.value(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(items)
-            ]
+            items = self.sorted(value, path) if isinstance(value, set | frozenset) else list(value)
+            for index, item in enumerate(items):
+                items[index] = self.value(item, f"{path}[{index}]", depth + 1)
+            return items
         finally:
             self.inside.discard(id(value))
 
     def mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> dict[str, Any]:
         plain: dict[str, Any] = {}
+        twins: Counter[str] = Counter()
         for key, item in list(value.items()):
             name = self.key(key, path)
             if name in plain:
-                name = next(
-                    f"{name}~{n}" for n in range(2, len(plain) + 3) if f"{name}~{n}" not in plain
-                )
+                first = name
+                while name in plain:
+                    twins[first] += 1
+                    name = f"{first}~{twins[first] + 1}"
                 self.note(f"{path}.{name}", "key that is there twice")
             plain[name] = self.value(item, f"{path}.{name}", depth + 1)
         return plain
 
+    def sorted(self, value: Any, path: str) -> list[Any]:
+        self.note(path, "set")
+        items = list(value)
+        try:
+            items.sort()
+        except SoftTimeLimit:
+            raise
+        except Exception:
+            items.sort(key=lambda item: (type_name(item), self.repr(item)))
+        return items
+
     def key(self, key: Any, path: str) -> str:
-        if isinstance(key, str):
+        if issubclass(type(key), str) and not isinstance(key, enum.Enum):
             return self.text(key, path)
-        self.note(path, f"key of type {type(key).__name__}")
-        if key is None or isinstance(key, bool):
-            return {None: "null", True: "true", False: "false"}[key]
-        plain = self.value(key, path, MAX_DEPTH)
-        return plain if isinstance(plain, str) else self.repr(key)
+        self.note(path, f"key of type {type_name(key)}")
+        if issubclass(type(key), tuple | frozenset):
+            return self.repr(key)
+        # A pass of its own: the note above says all about it.
+        plain = _Plain().value(key, path, 0)
+        return plain if isinstance(plain, str) else orjson.dumps(plain).decode()
 
     def scalar(self, value: Any, path: str) -> str:
-        self.note(path, type(value).__name__)
+        if not isinstance(value, uuid.UUID):
+            self.note(path, type_name(value))
         try:
             match value:
                 case bytes() | bytearray() | memoryview():
                     return self.binary(bytes(value))
                 case datetime.datetime() | datetime.date() | datetime.time():
-                    return value.isoformat()
-                case decimal.Decimal() | uuid.UUID() | os.PathLike():
+                    return clean_text(value.isoformat())
+                case decimal.Decimal() | uuid.UUID() | os.PathLike() | Promise():
                     return clean_text(str(value))
                 case BaseException():
                     return clean_text(describe(value))
+        except SoftTimeLimit:
+            raise
         except Exception:  # an object that fights back
             return self.repr(value)
         return self.repr(value)
@@ -238,7 +284,9 @@ class _Plain:
     @staticmethod
     def repr(value: Any) -> str:
         try:
-            text = repr(value)
+            text = _exact(repr(value))
+        except SoftTimeLimit:
+            raise
         except Exception as error:
-            text = f"<{type(value).__name__}, whose repr raised {type(error).__name__}>"
+            text = f"<{type_name(value)}, whose repr raised {type_name(error)}>"
         return clean_text(text if len(text) <= MAX_REPR else text[:MAX_REPR] + "…")

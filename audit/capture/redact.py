@@ -1,12 +1,13 @@
 """Secrets stay out: values of telling keys are replaced before anything is written.
 
-Works on encoded JSON: one search over the text tells whether any pattern occurs at all, and
+Works on encoded JSON: one search over the text tells whether any pattern can occur at all, and
 only then is it taken apart. Reaches into strings that are JSON themselves (the engine keeps
 plugin inputs that way), and into values that say of themselves that they are a password.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection
 from functools import lru_cache
@@ -16,20 +17,29 @@ import orjson
 
 REDACTED: Final = "[redacted]"
 MAX_PATHS: Final = 50
+MAX_PATH: Final = 300
 
 _TYPE_KEYS: Final = ("custom_type", "type")
 _TYPED: Final = "password"
+_JSON_BEGINS: Final = ("{", "[", '"')
+_PLAIN_RUN: Final = re.compile(r"[a-z0-9_. -]+")
 
 
 @lru_cache(maxsize=8)
 def _pattern(names: tuple[str, ...]) -> re.Pattern[bytes]:
-    words = sorted({*(name.lower() for name in names), _TYPED})
-    # A word outside ASCII, or with a quote or backslash in it, stands escaped in JSON text:
-    # look for it both ways.
-    spellings = {word.encode() for word in words} | {orjson.dumps(word)[1:-1] for word in words}
-    return re.compile(
-        b"|".join(re.escape(spelling) for spelling in sorted(spellings)), re.IGNORECASE
-    )
+    """What JSON text must hold for any of the names to be a part of one of its keys."""
+    words = {*(name.lower() for name in names), _TYPED}
+    # JSON inside a JSON string may spell any letter as an escape, which is itself escaped there.
+    needles = {rb"\\\\u00[2-7]" if all(map(str.isascii, words)) else rb"\\\\u"}
+    for word in words:
+        if runs := _PLAIN_RUN.findall(word):
+            # Quotes, backslashes and the like are spelled differently at each depth.
+            needles.add(re.escape(max(runs, key=len).encode()))
+        elif word.isascii() or word != word.upper():
+            needles.add(b"")  # nothing that can be looked for: take every text apart
+        else:
+            needles.add(re.escape(word.encode()))
+    return re.compile(b"|".join(sorted(needles)), re.IGNORECASE)
 
 
 def redact(encoded: bytes, names: Collection[str]) -> tuple[bytes, list[str]]:
@@ -66,7 +76,7 @@ class _Redactor:
             }
         if isinstance(value, list):
             return [self.value(item, f"{path}[{index}]") for index, item in enumerate(value)]
-        if isinstance(value, str) and value[:1] in ("{", "["):
+        if isinstance(value, str) and value.lstrip()[:1] in _JSON_BEGINS:
             return self.json_text(value, path)
         return value
 
@@ -78,14 +88,23 @@ class _Redactor:
         # Nothing, true and false are no secrets, and readers want to tell them apart.
         if value is None or isinstance(value, bool) or value == "":
             return value
-        self.paths.append(path)
+        return self.hide(path)
+
+    def hide(self, path: str) -> str:
+        self.paths.append(path if len(path) <= MAX_PATH else path[:MAX_PATH] + "…")
         return REDACTED
 
     def json_text(self, text: str, path: str) -> str:
-        try:
-            inner = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            return text
         found = len(self.paths)
-        clean = self.value(inner, path)
-        return orjson.dumps(clean).decode() if len(self.paths) > found else text
+        try:
+            # Not orjson: it takes no NaN and no lone surrogate, and rounds long integers.
+            clean = self.value(json.loads(text), path)
+        except ValueError:  # not JSON, after all
+            return text
+        except RecursionError:  # nobody can tell what is in there
+            del self.paths[found:]
+            return self.hide(path)
+        if len(self.paths) == found:
+            return text
+        # A lone surrogate must stay an escape: the text goes into JSON once more.
+        return json.dumps(clean, ensure_ascii="\\ud" in text.lower(), separators=(",", ":"))

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from django.db import connections, transaction
 from django.db.utils import DatabaseError, IntegrityError, InterfaceError, OperationalError
+from psycopg import ClientCursor
 
 from audit import conf
 from audit.capture.record import Record
@@ -48,13 +49,13 @@ def _insert(record: Record, using: str, timeout: float) -> int:
     position = None
     try:
         with transaction.atomic(using=using), connection.cursor() as cursor:
-            cursor.execute(queries()["limit_statements"], {"timeout": str(int(timeout * 1000))})
-            (before, _) = cursor.fetchone()
-            cursor.execute(queries()["append_record"], _parameters(record))
+            # Bound here, because several statements fit into one message only without parameters.
+            bound = ClientCursor(connection.connection).mogrify(
+                queries()["append_record"], _parameters(record, timeout)
+            )
+            cursor.execute(bound)
+            cursor.nextset()
             (position,) = cursor.fetchone()
-            if nested:
-                # A SET LOCAL outlives the savepoint; the caller's own limit comes back.
-                cursor.execute(queries()["limit_statements"], {"timeout": before})
     except (OperationalError, InterfaceError) as error:
         if position is not None and not nested:
             raise OutcomeUnknown from error
@@ -62,8 +63,9 @@ def _insert(record: Record, using: str, timeout: float) -> int:
     return int(position)
 
 
-def _parameters(record: Record) -> dict[str, Any]:
+def _parameters(record: Record, timeout: float) -> dict[str, Any]:
     return {
+        "timeout": str(int(timeout * 1000)),
         "event_type": record.event_type,
         "root_pipeline_id": record.ids.root_pipeline_id,
         "pipeline_id": record.ids.pipeline_id,

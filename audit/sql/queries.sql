@@ -1,6 +1,11 @@
 -- append_record --
 -- Append one record. The run of an operation whose tree this process never saw is looked up in
--- the log itself: by the node, or by the pipeline, which has records as a node of its own.
+-- the log itself: by the node, by the pipeline, which has records as a node of its own, or, where
+-- state changes are not recorded, as a pipeline that is a run itself.
+-- One message of three statements: the first bounds the second, and the third gives the caller's
+-- transaction its own bound back (a local setting outlives a savepoint).
+SELECT set_config('bamboo_audit.statement_timeout', current_setting('statement_timeout'), true),
+       set_config('statement_timeout', %(timeout)s, true);
 INSERT INTO bamboo_audit_pipelineeventrecord (
     event_type, root_pipeline_id, pipeline_id, node_id, node_version,
     data, context, occurred_at, writer_id, writer_position
@@ -15,16 +20,19 @@ INSERT INTO bamboo_audit_pipelineeventrecord (
               AND earlier.root_pipeline_id <> ''
             LIMIT 1
         ),
+        (
+            SELECT earlier.root_pipeline_id
+            FROM bamboo_audit_pipelineeventrecord AS earlier
+            WHERE earlier.root_pipeline_id = nullif(%(pipeline_id)s, '')
+            LIMIT 1
+        ),
         ''
     ),
     %(pipeline_id)s, %(node_id)s, %(node_version)s,
     %(data)s::jsonb, %(context)s::jsonb, %(occurred_at)s, %(writer_id)s, %(writer_position)s
 )
-RETURNING id
-
--- limit_statements --
--- Bound the statements of this transaction, in milliseconds; answers what was set before.
-SELECT current_setting('statement_timeout'), set_config('statement_timeout', %(timeout)s, true)
+RETURNING id;
+SELECT set_config('statement_timeout', current_setting('bamboo_audit.statement_timeout'), true)
 
 -- create_partitions --
 -- Make partitions ahead of the newest position; answers the names of the new ones.
