@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 else:
     Base = admin.ModelAdmin  # generic for the type checker only
 
+WHO_AND_WHY = ("actor", "executor", "reason", "source")
 SHORT = 2_000
 """Values whose text is longer than this many characters are folded on a record's page."""
 
@@ -45,8 +46,8 @@ class RecordAdmin(Base):
     actions = None
     fieldsets = (
         (None, {"fields": ("type", "meaning", "time", "stored")}),
-        (_("Where"), {"fields": ("run", "pipeline", "node", "node_version")}),
         (_("Who and why"), {"fields": ("about",)}),
+        (_("Where"), {"fields": ("run", "pipeline", "node", "node_version")}),
         (_("Data"), {"fields": ("payload",)}),
         (_("Storage"), {"fields": ("id", "writer_id", "writer_position")}),
     )
@@ -137,11 +138,13 @@ class RecordAdmin(Base):
     def reason(self, record: PipelineEventRecord) -> str:
         return str(record.context.get("reason") or "")
 
-    @admin.display(description="")
+    @admin.display(description=_("Context"))
     def about(self, record: PipelineEventRecord) -> SafeString:
-        return _table(record.context)
+        # jsonb keeps no order of keys: who and why come first here.
+        first = {key: record.context[key] for key in WHO_AND_WHY if key in record.context}
+        return _table({**first, **record.context})
 
-    @admin.display(description="")
+    @admin.display(description=_("Carried"))
     def payload(self, record: PipelineEventRecord) -> SafeString:
         return _table(record.data if isinstance(record.data, dict) else {"": record.data})
 

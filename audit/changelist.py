@@ -33,7 +33,6 @@ class LogChangeList(ChangeList):
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
         found = super().get_queryset(request, *args, **kwargs)
         self.filterset = RecordFilterSet(request.GET or None, queryset=found)
-        self.has_filters = True
         self.active = {
             name: request.GET.getlist(name)
             for name in RecordFilterSet.base_filters
@@ -65,7 +64,8 @@ class LogChangeList(ChangeList):
 
         self.result_list = rows
         self.result_count = len(rows)
-        self.full_result_count = None
+        # The same, because the page says "n results" where they differ.
+        self.full_result_count = len(rows)
         self.show_full_result_count = False
         self.show_admin_actions = False
         self.can_show_all = False

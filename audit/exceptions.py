@@ -10,6 +10,8 @@ AuditError
 
 from __future__ import annotations
 
+from typing import Final
+
 
 class AuditError(Exception):
     """Base of every error raised by bamboo-audit. Do not raise it directly."""
@@ -39,8 +41,12 @@ class PostgresNotStarted(AuditError):
 
 
 try:
-    from billiard.exceptions import SoftTimeLimitExceeded as SoftTimeLimit
+    from billiard.exceptions import SoftTimeLimitExceeded
 except ImportError:  # no Celery in this process: nobody raises it
 
-    class SoftTimeLimit(BaseException):  # type: ignore[no-redef]
-        """Celery's soft time limit: an ordinary ``Exception``, and the host's, never ours."""
+    class SoftTimeLimitExceeded(BaseException):  # type: ignore[no-redef]
+        pass
+
+
+SoftTimeLimit: Final[type[BaseException]] = SoftTimeLimitExceeded
+"""Celery's soft time limit: an ordinary ``Exception``, but not ours to catch."""

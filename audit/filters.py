@@ -26,11 +26,6 @@ class _EventTypesFilter(django_filters.Filter):  # type: ignore[misc]  # it has 
 class RecordFilterSet(django_filters.FilterSet):  # type: ignore[misc]  # it has no types
     """Records by type, run, node, actor and time. Every filter is served by an index."""
 
-    event_type = _EventTypesFilter(
-        label=_("Event type"),
-        method="filter_event_type",
-        choices=[(name, name) for name in VOCABULARY],
-    )
     run = django_filters.CharFilter(label=_("Run"), method="filter_run")
     node = django_filters.CharFilter(label=_("Node"), method="filter_node")
     actor = django_filters.CharFilter(label=_("Actor"), method="filter_actor")
@@ -45,6 +40,11 @@ class RecordFilterSet(django_filters.FilterSet):  # type: ignore[misc]  # it has
         field_name="occurred_at",
         lookup_expr="lt",
         widget=forms.DateTimeInput({"type": "datetime-local", "step": "1"}),
+    )
+    event_type = _EventTypesFilter(
+        label=_("Event type"),
+        method="filter_event_type",
+        choices=[(name, name) for name in VOCABULARY],
     )
 
     class Meta:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Self, TypeVar
+from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +51,15 @@ class context:  # noqa: N801 - used as ``with audit.context(...)``
         _current.reset(self._tokens.pop())
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        if inspect.iscoroutinefunction(function):
+            # Calling it only makes the coroutine: the block must be open while that runs.
+            @functools.wraps(function)
+            async def inside_task(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with type(self)(**self._values):
+                    return await function(*args, **kwargs)
+
+            return cast("Callable[P, R]", inside_task)
+
         @functools.wraps(function)
         def inside(*args: P.args, **kwargs: P.kwargs) -> R:
             # A block of its own for each call: calls in several threads share the decorator.

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from audit.capture.encode import clean_text
@@ -56,8 +57,11 @@ class KnownNodes:
     def learn(self, places: Mapping[str, Place]) -> None:
         with self._lock:
             self._places.update(places)
-            while len(self._places) > MAX_KNOWN:
-                del self._places[next(iter(self._places))]
+            if len(self._places) > MAX_KNOWN:
+                # Many at once: a dict walks over every hole that deleting left at its front.
+                room = MAX_KNOWN - MAX_KNOWN // 50
+                for node_id in list(islice(self._places, len(self._places) - room)):
+                    self._places.pop(node_id, None)
 
     def learn_tree(self, tree: Mapping[str, Any]) -> None:
         """Learn every node of a pipeline tree; subprocesses are activities with a tree inside."""
@@ -77,6 +81,8 @@ class KnownNodes:
                 nodes = inner.get(group)
                 for key, node in nodes.items() if isinstance(nodes, Mapping) else ():
                     node_id = text_id(key)
+                    if not node_id or node_id in places:  # no id, or a tree inside itself
+                        continue
                     places[node_id] = here
                     below = node.get("pipeline") if isinstance(node, Mapping) else None
                     if isinstance(below, Mapping):

@@ -63,22 +63,25 @@ class _Redactor:
         self.paths: list[str] = []
 
     def value(self, value: Any, path: str) -> Any:
-        if isinstance(value, dict):
-            typed = any(
-                isinstance(value.get(key), str) and value[key].lower() == _TYPED
-                for key in _TYPE_KEYS
-            )
-            return {
-                key: self.secret(item, f"{path}.{key}")
-                if (typed and key == "value") or self.tells(key)
-                else self.value(item, f"{path}.{key}")
-                for key, item in value.items()
-            }
-        if isinstance(value, list):
-            return [self.value(item, f"{path}[{index}]") for index, item in enumerate(value)]
-        if isinstance(value, str) and value.lstrip()[:1] in _JSON_BEGINS:
-            return self.json_text(value, path)
+        try:
+            if isinstance(value, dict):
+                return self.mapping(value, path)
+            if isinstance(value, list):
+                return [self.value(item, f"{path}[{index}]") for index, item in enumerate(value)]
+            if isinstance(value, str) and value.lstrip()[:1] in _JSON_BEGINS:
+                return self.json_text(value, path)
+        except RecursionError:  # too deep for the stack that is left: nobody can tell
+            return self.hide(path)
         return value
+
+    def mapping(self, value: dict[str, Any], path: str) -> dict[str, Any]:
+        types = (value.get(key) for key in _TYPE_KEYS)
+        typed = any(isinstance(name, str) and name.lower() == _TYPED for name in types)
+        clean = {}
+        for key, item in value.items():
+            telling = (typed and key == "value") or self.tells(key)
+            clean[key] = (self.secret if telling else self.value)(item, f"{path}.{key}")
+        return clean
 
     def tells(self, key: str) -> bool:
         key = key.lower()
@@ -97,14 +100,26 @@ class _Redactor:
     def json_text(self, text: str, path: str) -> str:
         found = len(self.paths)
         try:
-            # Not orjson: it takes no NaN and no lone surrogate, and rounds long integers.
-            clean = self.value(json.loads(text), path)
-        except ValueError:  # not JSON, after all
+            # Not orjson: it takes no NaN, lone surrogate or raw line end, and rounds long integers.
+            inner = json.loads(text, strict=False, object_pairs_hook=_with_twins)
+        except json.JSONDecodeError:
             return text
-        except RecursionError:  # nobody can tell what is in there
-            del self.paths[found:]
+        except ValueError:  # an integer that Python refuses to read
             return self.hide(path)
+        clean = self.value(inner, path)
         if len(self.paths) == found:
             return text
         # A lone surrogate must stay an escape: the text goes into JSON once more.
         return json.dumps(clean, ensure_ascii="\\ud" in text.lower(), separators=(",", ":"))
+
+
+def _with_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object with all its members, also where a key is there twice: one may be secret."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        members = {}
+        for index, (key, value) in enumerate(pairs):
+            while key in members:
+                key = f"{key}~{index}"
+            members[key] = value
+    return members

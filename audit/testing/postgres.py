@@ -23,6 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final, Self, TextIO
+from urllib.parse import quote
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
@@ -79,8 +80,12 @@ class Server:
 
     @property
     def socket_dir(self) -> Path:
-        """Where the socket is: with the data, or in a short folder where that path is too long."""
-        if len(os.fsencode(self.data / f".s.PGSQL.{PORT}")) <= MAX_SOCKET_PATH:
+        """Where the socket is: with the data, or in a short folder where that path is too long.
+
+        Or where it holds a comma: libpq takes that as a list of hosts.
+        """
+        path = os.fsencode(self.data / f".s.PGSQL.{PORT}")
+        if len(path) <= MAX_SOCKET_PATH and b"," not in path:
             return self.data
         name = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
         return Path("/tmp") / f"{PREFIX}{name}"  # noqa: S108 - must be ours, 0700
@@ -88,7 +93,7 @@ class Server:
     @property
     def url(self) -> str:
         """The server's address, as ``DATABASE_URL`` takes it."""
-        host = str(self.socket_dir).replace("%", "%25").replace("/", "%2F")
+        host = quote(str(self.socket_dir), safe="")
         return f"postgresql://{SUPERUSER}@/postgres?host={host}&port={PORT}"
 
     def start(self) -> Self:
@@ -134,10 +139,10 @@ class Server:
                 self._launch()
             time.sleep(0.02)
         if answer != ACCEPTS:
-            words = self._log.read_text("utf-8", "replace") if self._log.exists() else ""
-            last_words = "\n".join(words.splitlines()[-15:])
+            words = (self.folder / "server.log").read_text("utf-8", "replace")
             self.stop()
-            raise PostgresNotStarted(f"PostgreSQL did not start in {self.folder}:\n{last_words}")
+            last = "\n".join(words.splitlines()[-15:])
+            raise PostgresNotStarted(f"PostgreSQL did not start in {self.folder}:\n{last}")
         if launched:
             holder.truncate(0)
             holder.write(str(os.getpid()))
@@ -148,12 +153,13 @@ class Server:
         if self.socket_dir != self.data:
             self._make_short_folder(self.socket_dir)
         settings = [f"{key}={value}" for key, value in self._options.items()]
-        with self._log.open("ab") as output:
+        sockets = str(self.socket_dir).replace('"', '""')
+        with (self.folder / "server.log").open("ab") as output:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-S", Path(__file__).with_name("guard.py")),
                     *(str(os.getpid()), str(self._account.uid), str(self._account.gid)),
-                    *(self._bin / "postgres", "-D", self.data, "-k", self.socket_dir),
+                    *(self._bin / "postgres", "-D", self.data, "-k", f'"{sockets}"'),
                     *(word for setting in settings for word in ("-c", setting)),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -165,10 +171,6 @@ class Server:
                 start_new_session=True,
             )
         atexit.register(self.stop)
-
-    @property
-    def _log(self) -> Path:
-        return self.folder / "server.log"
 
     def stop(self) -> None:
         """Stop the server at once, rolling back what is open; a temporary folder is removed."""
@@ -273,17 +275,10 @@ def ensure(folder: Path | None = None, *, durable: bool = True) -> str:
 
 def database(url: str, **overrides: Any) -> dict[str, Any]:
     """An entry for Django's ``DATABASES`` from a PostgreSQL URL or connection string."""
-    known = {
-        "dbname": "NAME",
-        "user": "USER",
-        "password": "PASSWORD",
-        "host": "HOST",
-        "port": "PORT",
-    }
     entry: dict[str, Any] = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": {}}
     for key, value in conninfo_to_dict(url).items():
-        if key in known:
-            entry[known[key]] = value
+        if key in ("dbname", "user", "password", "host", "port"):
+            entry[key.upper().removeprefix("DB")] = value
         else:
             entry["OPTIONS"][key] = value
     return entry | overrides

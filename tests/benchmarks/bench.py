@@ -168,7 +168,9 @@ def indexes(scale: int) -> Iterator[dict[str, Any]]:
 
     rows = 200_000 // scale
     with connection.cursor() as cursor:
-        cursor.execute((Path(__file__).parent / "load.sql").read_text().format(rows=rows))
+        cursor.execute(
+            (Path(__file__).parent / "load.sql").read_text().replace("{rows}", str(rows))
+        )
         cursor.execute(
             "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index "
             f"WHERE indrelid = '{TABLE}'::regclass ORDER BY NOT indisprimary, 1"
