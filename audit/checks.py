@@ -100,7 +100,9 @@ def _check_routers(alias: str) -> list[CheckMessage]:
                 id="bamboo_audit.W004",
             )
         )
-    if alias != receivers.engine_database() and "connect_timeout" not in _options(alias):
+    # Without an engine nothing is recorded here, and on its own connection the engine decides.
+    shared = receivers.engine_database() in (None, alias)
+    if not shared and "connect_timeout" not in _options(alias):
         found.append(
             Caution(
                 f"Database {alias!r} has no connect_timeout: a host that does not answer would "

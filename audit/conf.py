@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from django.conf import settings as django_settings
 
+from audit.exceptions import SoftTimeLimit
+
 logger = logging.getLogger("audit")
 
 SETTING: Final = "BAMBOO_AUDIT"
@@ -190,6 +192,9 @@ def mistakes() -> list[Mistake]:
 
 _OFF_WORDS: Final = frozenset({"0", "false", "no", "off"})
 _switch_file_seen: tuple[str, float, bool] = ("", 0.0, True)
+_complained_at = float("-inf")
+COMPLAIN_EVERY: Final = 60.0
+"""Seconds between two log lines about a callable that raises: it is asked for every event."""
 SWITCH_FILE_SECONDS: Final = 1.0
 """How long an answer from a switch file is believed: one ``open`` a second, not one an event."""
 
@@ -211,12 +216,22 @@ def enabled() -> bool:
         return bool(value)
     try:
         return bool(value())
+    except SoftTimeLimit:
+        raise
     except Exception:
         # A broken switch must not lose records: they are on unless it says off.
+        _complain()
+        return True
+
+
+def _complain() -> None:
+    global _complained_at
+    now = time.monotonic()
+    if now - _complained_at >= COMPLAIN_EVERY:
+        _complained_at = now
         logger.exception(
             "bamboo-audit: BAMBOO_AUDIT['ENABLED'] raised; recording goes on. Mend it."
         )
-        return True
 
 
 def _switch_file_says(path: str) -> bool:

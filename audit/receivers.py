@@ -101,8 +101,23 @@ def _deliver(event_type: str, data: Any, found: Ids, sender: str | None) -> None
         sender=sender,
     )
     if failures.pending:
-        _tell_gap()
+        using = conf.get("DATABASE")
+        if append.in_transaction(using):
+            # Told in there, it would be gone with a rollback, and nobody would know of it.
+            append.after_commit(using, _tell_gap_after_commit)
+        else:
+            _tell_gap()
     _append(made)
+
+
+def _tell_gap_after_commit() -> None:
+    try:
+        if failures.pending:
+            _tell_gap()
+    except SoftTimeLimit:
+        raise
+    except Exception:  # noqa: S110 - it was given back; the next record tries again
+        pass
 
 
 def _tell_gap() -> None:
@@ -122,7 +137,7 @@ def _append(made: record.Record) -> None:
     using, timeout = conf.get("DATABASE"), conf.get("INLINE_TIMEOUT")
     began = time.monotonic()
     try:
-        was_connected = append.is_connected(using)
+        used = append.open_connection(using)
         try:
             append.append(made, using=using, timeout=timeout)
         except OutcomeUnknown:
@@ -131,7 +146,7 @@ def _append(made: record.Record) -> None:
             # The server was restarted under an idle connection. On the engine's own connection
             # the engine decides what follows; on ours one new connection is worth a try.
             shared = using == engine_database()
-            if shared or not was_connected or not append.drop_broken_connection(using):
+            if shared or used is None or not append.was_broken(using, used):
                 raise
             append.append(made, using=using, timeout=timeout)
     except Exception:

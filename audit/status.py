@@ -51,7 +51,7 @@ def read() -> Status:
             gaps = facts.gaps(alias, datetime.datetime.now(datetime.UTC) - GAPS_SINCE)
     except AuditError as error:
         problems.append(
-            f"The log's database {alias!r} cannot be asked: {str(error).strip()} "
+            f"The log's database {alias!r} cannot be asked: {' '.join(str(error).split())} "
             "Start it, or correct DATABASES."
         )
     if conf.get("DELIVERY") == "off":

@@ -13,6 +13,16 @@ from audit.capture.writer import writer
 from audit.log import append
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Hostile payloads end up in captured output; xdist cannot send a lone surrogate."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
+
+
 @pytest.fixture(autouse=True)
 def fresh_recorder():
     """Each test is a new writer that has seen no tree and failed at nothing."""

@@ -93,7 +93,7 @@ class Failures:
         A database that is away fails every event. After the first line a kind of error is
         logged once a minute, with the number of events since.
         """
-        cause = error.__cause__ or error
+        cause = error if error.__cause__ is None else error.__cause__
         reason = type(cause).__name__
         self.missed(event_type, reason)
         now = time.monotonic()

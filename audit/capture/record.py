@@ -7,12 +7,17 @@ import os
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+import orjson
 
 from audit.capture import context, redact
-from audit.capture.encode import clean_text, encode
+from audit.capture.encode import Note, clean_text, encode
 from audit.capture.ids import MAX_ID, Ids
 from audit.capture.writer import Stamp, host
+
+_OWN: Final = frozenset({"host", "pid", "sender", "changed", "redacted"})
+"""Keys of a record's context that only the recorder writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,22 +43,33 @@ def make(
     sender: str | None = None,
 ) -> Record:
     """Encode an event at once: the engine's payloads are live objects that it goes on changing."""
-    encoded, notes = encode(data)
-    encoded, redacted = redact.redact(encoded, secrets)
-    about: dict[str, Any] = {**context.current(), "host": host(), "pid": os.getpid()}
+    encoded, changed = encode(data)
+    encoded, hidden = redact.redact(encoded, secrets)
+    about = _said(secrets, changed, hidden) | {"host": host(), "pid": os.getpid()}
     if sender is not None:
         about["sender"] = sender
-    if notes:
-        about["changed"] = notes
-    if redacted:
-        about["redacted"] = [clean_text(path) for path in redacted]
-    encoded_about, _ = redact.redact(encode(about)[0], secrets)
+    if changed:
+        about["changed"] = changed
+    if hidden:
+        about["redacted"] = hidden
     return Record(
         event_type=clean_text(event_type)[:MAX_ID],
         ids=ids,
         data=encoded,
-        context=encoded_about,
+        context=encode(about)[0],
         occurred_at=stamp.occurred_at,
         writer_id=stamp.writer_id,
         writer_position=stamp.position,
     )
+
+
+def _said(secrets: Collection[str], changed: list[Note], hidden: list[str]) -> dict[str, Any]:
+    """What ``audit.context`` says, as plain values; adds to the two lists what became of it."""
+    said = context.current()
+    if not said:  # most records: a worker acts for nobody
+        return {}
+    encoded, notes = encode({key: value for key, value in said.items() if key not in _OWN})
+    encoded, paths = redact.redact(encoded, secrets)
+    changed += [{**note, "path": f"context{note['path'][1:]}"} for note in notes]
+    hidden += [f"context{path[1:]}" for path in paths]
+    return orjson.loads(encoded) or {}

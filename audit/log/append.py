@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from django.db import connections, transaction
-from django.db.utils import DatabaseError, IntegrityError, InterfaceError, OperationalError
+from django.db.utils import IntegrityError, InterfaceError, OperationalError
 from psycopg import ClientCursor
 
 from audit import conf
@@ -89,19 +90,30 @@ def create_partitions(using: str) -> list[str]:
         return [name for (name,) in cursor.fetchall()]
 
 
-def is_connected(using: str) -> bool:
-    """Whether this thread has an open connection to the log's database."""
-    return connections[using].connection is not None
+def in_transaction(using: str) -> bool:
+    """Whether what is appended now shares the fate of a transaction of the caller's."""
+    return connections[using].in_atomic_block
 
 
-def drop_broken_connection(using: str) -> bool:
-    """Close this thread's connection if the server no longer answers on it; say whether it was."""
+def after_commit(using: str, action: Callable[[], None]) -> None:
+    """Do something when the caller's transaction has been committed, and only then."""
+    transaction.on_commit(action, using=using)
+
+
+def open_connection(using: str) -> object | None:
+    """This thread's open connection to the log's database, to be recognised later."""
+    found: object | None = connections[using].connection
+    return found
+
+
+def was_broken(using: str, used: object) -> bool:
+    """After a failure: whether ``used`` no longer reaches the server, so that a new one may."""
     connection = connections[using]
-    if connection.in_atomic_block or connection.connection is None:
+    if connection.in_atomic_block:
         return False
-    try:
-        connection.errors_occurred = True
-        connection.close_if_unusable_or_obsolete()
-    except DatabaseError:
-        connection.close()
-    return connection.connection is None
+    if connection.connection is not used:
+        return True  # Django noticed when it rolled back, and has opened a new one already
+    if connection.is_usable():
+        return False
+    connection.close()
+    return True

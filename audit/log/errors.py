@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from django.db import connections
 from django.db.utils import (
     DataError,
     Error,
@@ -13,8 +14,9 @@ from django.db.utils import (
     NotSupportedError,
     ProgrammingError,
 )
+from django.utils.connection import ConnectionDoesNotExist
 
-from audit.exceptions import LogUnavailable, RecordRefused
+from audit.exceptions import AuditError, LogUnavailable, RecordRefused
 
 UNDEFINED_TABLE: Final = "42P01"
 
@@ -29,14 +31,26 @@ def translated(using: str) -> Iterator[None]:
     """Turn what the database raises inside into ``LogUnavailable`` or ``RecordRefused``."""
     try:
         yield
-    except (DataError, IntegrityError, NotSupportedError) as error:
-        raise RecordRefused(f"The log in database {using!r} refused the record: {error}") from error
-    except ProgrammingError as error:
-        if sqlstate(error) == UNDEFINED_TABLE:
-            raise LogUnavailable(
-                f"Database {using!r} has no log yet. Run: manage.py migrate bamboo_audit "
-                f"--database {using}"
-            ) from error
-        raise RecordRefused(f"The log in database {using!r} refused the record: {error}") from error
+    except ConnectionDoesNotExist as error:
+        raise LogUnavailable(
+            f"The log in database {using!r} cannot be reached: DATABASES has no such entry."
+        ) from error
     except Error as error:
-        raise LogUnavailable(f"The log in database {using!r} cannot be reached: {error}") from error
+        raise _ours(using, error) from error
+
+
+def _ours(using: str, error: Error) -> AuditError:
+    vendor = connections[using].vendor
+    if vendor != "postgresql":
+        return LogUnavailable(
+            f"The log in database {using!r} cannot be reached: that is {vendor}, and the log needs "
+            "PostgreSQL."
+        )
+    if isinstance(error, ProgrammingError) and sqlstate(error) == UNDEFINED_TABLE:
+        return LogUnavailable(
+            f"Database {using!r} has no log yet. Run: manage.py migrate bamboo_audit "
+            f"--database {using}"
+        )
+    if isinstance(error, DataError | IntegrityError | NotSupportedError | ProgrammingError):
+        return RecordRefused(f"The log in database {using!r} refused the record: {error}")
+    return LogUnavailable(f"The log in database {using!r} cannot be reached: {error}")

@@ -1,5 +1,5 @@
--- The log. {schema} is the schema that the migration runs in; everything is named with it,
--- because the functions below run with an empty search_path.
+-- The log, in the schema that the migration runs in. Everything is named with it, because the
+-- functions below run with a search_path of their own.
 
 CREATE TABLE {schema}.bamboo_audit_pipelineeventrecord (
     -- Identity, so that a role that may insert needs no right on the sequence and cannot burn

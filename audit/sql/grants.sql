@@ -1,6 +1,6 @@
--- Two roles: {owner} owns the log and may change its guards; {application} is what the host's
--- processes connect as, and may insert and read. Run as a superuser, or as a role that may
--- create roles and is a member of the present owner.
+-- Two roles: the owner may change the log's guards; the application, which is what the host's
+-- processes connect as, may insert and read. Run as a superuser, or as a role that may create
+-- roles and is a member of the present owner.
 
 DO $$
 BEGIN

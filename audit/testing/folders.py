@@ -47,11 +47,20 @@ class Account:
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
-    def make_folder(self, folder: Path) -> None:
-        """A new folder that only this account may enter."""
-        folder.mkdir(mode=0o700)
+    def make_folder(self, folder: Path, *, exist_ok: bool = False) -> None:
+        """Make a folder that only this account may enter; one that exists must be like that."""
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            if exist_ok and self.owns_alone(folder):
+                return
+            raise
         if self.is_other:
             os.chown(folder, self.uid, self.gid, follow_symlinks=False)
+
+    def let_pass(self, folder: Path) -> None:
+        """Let this account, where it is not ours, through a folder that we made to its data."""
+        folder.chmod(0o711 if self.is_other else 0o700)
 
     def owns_alone(self, folder: Path) -> bool:
         """Whether ``folder`` is one that only this account may enter, and no link to one."""

@@ -65,7 +65,7 @@ class Server:
             temporary = Path(tempfile.gettempdir()).resolve()
             sweep(temporary)
             folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=temporary))
-            self._let_pass(folder)
+            self._account.let_pass(folder)
         self.folder = folder.resolve()
         self.data = self.folder / "data"
         self._options = {
@@ -109,7 +109,7 @@ class Server:
         try:
             if not self.folder.exists():
                 self.folder.mkdir(mode=0o700, parents=True)
-                self._let_pass(self.folder)
+                self._account.let_pass(self.folder)
             self._account.check(self.folder, self.data)
             with (self.folder / "holder").open("a+") as holder:
                 # One starter at a time. Unlike flock's, this lock does not pass to a fork.
@@ -151,7 +151,7 @@ class Server:
         if not (self.data / "PG_VERSION").exists():
             self._initdb()
         if self.socket_dir != self.data:
-            self._make_short_folder(self.socket_dir)
+            self._account.make_folder(self.socket_dir, exist_ok=True)
         settings = [f"{key}={value}" for key, value in self._options.items()]
         sockets = str(self.socket_dir).replace('"', '""')
         with (self.folder / "server.log").open("ab") as output:
@@ -205,22 +205,19 @@ class Server:
         self.stop()
 
     def _ask(self) -> int:
-        return subprocess.run(
-            [self._bin / "pg_isready", "-q", "-h", self.socket_dir, "-p", PORT, "-t", "1"],
+        answer = subprocess.run(
+            [
+                *(self._bin / "pg_isready", "-q", "-t", "1"),
+                *("-h", self.socket_dir, "-p", PORT, "-U", SUPERUSER, "-d", SUPERUSER),
+            ],
             check=False,
             env=_environment(),
-        ).returncode
-
-    def _let_pass(self, folder: Path) -> None:
-        """Only we may list a folder that we made; nobody passes through root's to the data."""
-        folder.chmod(0o711 if self._account.is_other else 0o700)
-
-    def _make_short_folder(self, folder: Path) -> None:
-        try:
-            self._account.make_folder(folder)
-        except FileExistsError:
-            if not self._account.owns_alone(folder):
-                raise
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if answer.returncode not in (ACCEPTS, REJECTS, SILENT):
+            raise PostgresNotStarted(f"pg_isready failed: {answer.stderr}")
+        return answer.returncode
 
     def _initdb(self) -> None:
         # Elsewhere first: one that was killed halfway must not be taken for a cluster.

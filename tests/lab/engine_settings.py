@@ -11,6 +11,8 @@ from audit.testing.executor import InlineTask
 
 ENABLE_PIPELINE_EVENT_SIGNALS = True
 BROKER_URL = "memory://"
+# Else the engine writes to its tables while the apps load, before they are migrated.
+AUTO_UPDATE_COMPONENT_MODELS = False
 CELERY_QUEUES.extend(ENGINE_QUEUES)
 
 # The engine's tasks bind to the app that is current while Django loads the apps.

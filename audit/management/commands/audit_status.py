@@ -41,9 +41,9 @@ def _lines(now: status.Status) -> Iterator[tuple[str, str]]:
         major, minor = divmod(log.server_version, 10_000)
         yield "database", f"{now.database}: PostgreSQL {major}.{minor}, as role {log.role}"
     if log is not None and log.present:
-        guard = "refuses UPDATE, DELETE and TRUNCATE" if log.guarded else "NOT GUARDED"
-        also = f", and {log.role} may act as it" if log.may_change_guards else ""
-        yield "log", f"{guard}; owned by {log.owner}{also}"
+        yield "guards", "UPDATE, DELETE and TRUNCATE are refused" if log.guarded else "OFF"
+        also = f"; {log.role} may act as the owner" if log.may_change_guards else ""
+        yield "owner", f"{log.owner}{also}"
         yield "newest", _newest(now)
     if report is not None:
         yield "partitions", f"{len(report.partitions)}, {report.ahead} of them empty and ahead"

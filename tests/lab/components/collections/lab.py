@@ -1,4 +1,7 @@
-"""Plugins that do what a test needs. Inputs steer them; STATE counts calls between attempts."""
+"""Plugins that do what a test needs. Inputs steer them; STATE counts calls between attempts.
+
+CALLS has every call in order, as (node id, method): what the engine really executed.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ from pipeline.component_framework.component import Component
 from pipeline.core.flow.activity import Service, StaticIntervalGenerator
 
 STATE: Counter[str] = Counter()
+CALLS: list[tuple[str, str]] = []
 
 
 class Ok(Service):
     def execute(self, data, parent_data):
+        CALLS.append((self.id, "execute"))
         return True
 
     def outputs_format(self):
@@ -28,6 +33,7 @@ class FailFirst(Service):
     """Fails as often as ``times`` says, by returning False, with an error text."""
 
     def execute(self, data, parent_data):
+        CALLS.append((self.id, "execute"))
         key = f"fail:{self.id}"
         STATE[key] += 1
         if STATE[key] <= int(data.get_one_of_inputs("times") or 1):
@@ -44,6 +50,7 @@ class FailFirstComponent(Component):
 
 class Raise(Service):
     def execute(self, data, parent_data):
+        CALLS.append((self.id, "execute"))
         raise ValueError("boom \udc80 in execute")
 
 
@@ -58,9 +65,11 @@ class Poll(Service):
     interval = StaticIntervalGenerator(5)
 
     def execute(self, data, parent_data):
+        CALLS.append((self.id, "execute"))
         return True
 
     def schedule(self, data, parent_data, callback_data=None):
+        CALLS.append((self.id, "schedule"))
         key = f"poll:{self.id}"
         STATE[key] += 1
         mode = data.get_one_of_inputs("mode") or "ok"
@@ -83,9 +92,11 @@ class Callback(Service):
     __need_schedule__ = True
 
     def execute(self, data, parent_data):
+        CALLS.append((self.id, "execute"))
         return True
 
     def schedule(self, data, parent_data, callback_data=None):
+        CALLS.append((self.id, "schedule"))
         return not (callback_data or {}).get("fail")
 
 
