@@ -90,10 +90,12 @@ class _Key:
         at, _, position = request.GET.get(name, "").partition("~")
         try:
             occurred_at = datetime.datetime.fromisoformat(at.replace(" ", "+"))
-            key = cls(occurred_at, int(position))
-        except ValueError:
+            if occurred_at.tzinfo is None:
+                return None
+            key = cls(occurred_at.astimezone(datetime.UTC), int(position))
+        except (ValueError, OverflowError):
             return None
-        return key if occurred_at.tzinfo is not None and key.position < 2**63 else None
+        return key if abs(key.position) < 2**63 else None
 
     # Two conditions, of which the first is what the index on (occurred_at, id) is entered by.
     def below(self) -> Q:

@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Error, Info
 from django.core.checks import Warning as Caution
 from django.db import connections, router
 
-from audit import conf, partitions, receivers
+from audit import conf, delivery, partitions, receivers
 from audit.exceptions import AuditError
 from audit.log import ddl, facts
 from audit.routers import APP_LABEL
@@ -92,6 +92,14 @@ def _check_routers(alias: str) -> list[CheckMessage]:
             )
         )
     others = (model for model in apps.get_models() if model._meta.app_label != APP_LABEL)
+    if connections.databases[alias].get("AUTOCOMMIT", True) is False:
+        found.append(
+            Error(
+                f"Database {alias!r} has AUTOCOMMIT = False: nobody would commit the log.",
+                hint=f"Remove AUTOCOMMIT from DATABASES[{alias!r}].",
+                id="bamboo_audit.E010",
+            )
+        )
     if alias != "default" and any(router.allow_migrate_model(alias, other) for other in others):
         found.append(
             Caution(
@@ -101,13 +109,14 @@ def _check_routers(alias: str) -> list[CheckMessage]:
             )
         )
     # Without an engine nothing is recorded here, and on its own connection the engine decides.
-    shared = receivers.engine_database() in (None, alias)
+    shared = delivery.engine_database() in (None, alias)
     if not shared and "connect_timeout" not in _options(alias):
         found.append(
             Caution(
                 f"Database {alias!r} has no connect_timeout: a host that does not answer would "
                 "hold up the engine's thread for two minutes.",
-                hint=f'Set DATABASES[{alias!r}]["OPTIONS"]["connect_timeout"] = 3 (seconds).',
+                hint=f'Set DATABASES[{alias!r}]["OPTIONS"]["connect_timeout"] = 3 (seconds), and '
+                '"tcp_user_timeout": 5000 (milliseconds) beside it.',
                 id="bamboo_audit.W005",
             )
         )
@@ -225,6 +234,16 @@ def check_log(
                 f"No empty partition is ahead of position {report.newest_position:,}.",
                 hint="Run manage.py audit_partitions, and let a daily job run it.",
                 id="bamboo_audit.W013",
+            )
+        )
+    foreign = [partition.name for partition in report.partitions if partition.low is None]
+    if foreign:
+        found.append(
+            Caution(
+                f"The log has a default partition, or one with an open end: {', '.join(foreign)}.",
+                hint="Detach it: rows fall into it that belong elsewhere, and no partition can be "
+                "made beside it.",
+                id="bamboo_audit.W015",
             )
         )
     unguarded = [partition.name for partition in report.partitions if not partition.guarded]

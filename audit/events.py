@@ -207,12 +207,7 @@ ENGINE_EVENTS: Final[tuple[EventType, ...]] = (
         "请求重试失败的子流程",
         "失败的子流程已重试",
     ),
-    _worker(
-        "node_enter",
-        "A service activity was entered",
-        "进入标准插件节点",
-        Nature.FACT,
-    ),
+    _worker("node_enter", "A service activity was entered", "进入标准插件节点", Nature.FACT),
     _worker(
         "pre_execute",
         "A plugin's execute() is about to be called",

@@ -54,7 +54,8 @@ class RecordFilterSet(django_filters.FilterSet):  # type: ignore[misc]  # it has
     def filter_event_type(
         self, queryset: RecordQuerySet, name: str, value: list[str]
     ) -> RecordQuerySet:
-        return queryset.of_type(*value) if value else queryset
+        types = [name.replace("\0", "") for name in value]
+        return queryset.of_type(*types) if types else queryset
 
     def filter_run(self, queryset: RecordQuerySet, name: str, value: str) -> RecordQuerySet:
         return queryset.for_run(value.strip())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from django.db import connections, transaction
 
 from audit.exceptions import AuditError
@@ -11,15 +9,7 @@ from audit.log import ddl, facts
 from audit.log.errors import translated
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
-    """The statements that set the roles up, and what they do not cover."""
-
-    sql: str
-    warnings: list[str] = field(default_factory=list)
-
-
-def script(using: str, *, owner: str, application: str) -> Script:
+def script(using: str, *, owner: str, application: str) -> str:
     """The SQL that makes ``owner`` own the log and leaves ``application`` insert and select.
 
     Raises:
@@ -34,21 +24,15 @@ def script(using: str, *, owner: str, application: str) -> Script:
         raise AuditError(
             f"Database {using!r} has no log. Run: manage.py migrate bamboo_audit --database {using}"
         )
-    role = facts.role(using, application)
-    warnings = []
-    if role is None:
+    if facts.role_powers(using, application) is None:
         raise AuditError(
             f"There is no role {application!r} in database {using!r}. Create it first, for "
             f"example: CREATE ROLE {application} LOGIN PASSWORD '…'"
         )
-    if role.superuser:
-        warnings.append(
-            f"{application} is a superuser: no grant binds it. Connect as another role."
-        )
-    return Script(sql=ddl.grants(using, owner=owner, application=application), warnings=warnings)
+    return ddl.grants(using, owner=owner, application=application)
 
 
-def apply(using: str, script_to_run: Script) -> None:
+def apply(using: str, statements: str) -> None:
     """Run the script in one transaction.
 
     Raises:
@@ -59,4 +43,9 @@ def apply(using: str, script_to_run: Script) -> None:
         transaction.atomic(using=using),
         connections[using].cursor() as cursor,
     ):
-        cursor.execute(script_to_run.sql)
+        cursor.execute(statements)
+
+
+def remaining_powers(using: str, application: str) -> list[str]:
+    """What ``application`` may still do to the log, one sentence each; empty is as it should be."""
+    return facts.role_powers(using, application) or []

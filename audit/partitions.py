@@ -32,7 +32,7 @@ def report(using: str) -> Report:
         partitions=found,
         newest_position=newest,
         # Before the first record, position 1 counts as taken: its partition is in use.
-        ahead=sum(partition.low > max(newest, 1) for partition in found),
+        ahead=sum(part.low is not None and part.low > max(newest, 1) for part in found),
     )
 
 

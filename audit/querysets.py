@@ -6,6 +6,8 @@ import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from django.db import models
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.lookups import Exact
 
 from audit.exceptions import AppendOnlyError
 
@@ -47,8 +49,10 @@ class RecordQuerySet(models.QuerySet["PipelineEventRecord"]):
 
     def by_actor(self, actor: str) -> Self:
         """Records of what ``actor`` did (see ``audit.context``)."""
-        # has_key is what the partial index on the actor is declared with.
-        return self.filter(context__has_key="actor", context__actor=actor)
+        # As the partial index on the actor is declared: the key as text, where it is there.
+        # Django's own context__actor= compares it as JSON, which the index cannot look up.
+        said = KeyTextTransform("actor", "context")
+        return self.filter(Exact(said, actor), context__has_key="actor")
 
     def in_order(self) -> Self:
         """In the order of a run: by time, and within a writer by its numbers."""

@@ -6,7 +6,7 @@ import pytest
 from django.db import connections
 
 import audit
-from audit import conf, receivers
+from audit import conf, delivery
 from audit.capture import ids, record
 from audit.capture.failures import failures
 from audit.capture.writer import writer
@@ -29,9 +29,9 @@ def fresh_recorder():
     failures._begin()
     writer._begin()
     ids.known_nodes._reset()
-    receivers._rest.until = 0.0
+    delivery.rest.until = 0.0
     yield
-    receivers._rest.until = 0.0
+    delivery.rest.until = 0.0
 
 
 @pytest.fixture

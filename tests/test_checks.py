@@ -167,6 +167,12 @@ def test_e005_not_postgresql(configure, add_database):
     assert found_in_log() == {}
 
 
+def test_e010_nobody_commits(configure, add_database):
+    add_database("log", OPTIONS={"connect_timeout": 3}, AUTOCOMMIT=False)
+    configure(DATABASE="log")
+    assert "nobody would commit" in found()["E010"].msg
+
+
 def test_e006_another_router_answers_first(settings, own_database):
     settings.DATABASE_ROUTERS = [Greedy(), AUDIT_ROUTER]
     assert {"E006", "E007", "W004"} <= found().keys()
@@ -329,6 +335,37 @@ def test_w014_the_guards_are_gone(log_connection, statement, named):
         cursor.execute(statement)
     message = found_in_log()["W014"]
     assert f"refuses changes of {named}:" in message.msg
+
+
+@uses_database
+def test_w014_the_guard_was_replaced_by_one_that_lets_pass(log_connection):
+    with log_connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE OR REPLACE FUNCTION bamboo_audit_refuse_change() RETURNS trigger "
+            "LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$"
+        )
+    assert "W014" in found_in_log()
+
+
+@uses_database
+def test_w014_a_trigger_of_somebody_else_swallows_inserts(log_connection):
+    with log_connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RETURN NULL; END $$"
+        )
+        cursor.execute(
+            f"CREATE TRIGGER swallow BEFORE INSERT ON {TABLE}_p000001 FOR EACH ROW "
+            "EXECUTE FUNCTION swallow()"
+        )
+    assert f"{TABLE}_p000001" in found_in_log()["W014"].msg
+
+
+@uses_database
+def test_w015_a_default_partition(log_connection):
+    with log_connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE elsewhere PARTITION OF {TABLE} DEFAULT")
+    assert "elsewhere" in found_in_log()["W015"].msg
 
 
 # All of them.

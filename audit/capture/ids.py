@@ -130,7 +130,7 @@ def of_pipeline_event(event_type: str, data: Any) -> Ids:
         root_pipeline_id=root,
         pipeline_id=pipeline,
         node_id=node,
-        node_version=text_id(data.get("version") or data.get("new_version")),
+        node_version=text_id(data.get("version")) or text_id(data.get("new_version")),
     )
 
 

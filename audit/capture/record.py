@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,11 +41,18 @@ def make(
     stamp: Stamp,
     secrets: Collection[str],
     sender: str | None = None,
+    notes: Sequence[Note] = (),
+    with_context: bool = True,
 ) -> Record:
-    """Encode an event at once: the engine's payloads are live objects that it goes on changing."""
+    """Encode an event at once: the engine's payloads are live objects that it goes on changing.
+
+    ``notes``: what the caller had to change. ``with_context=False``: of nobody's doing.
+    """
     encoded, changed = encode(data)
+    changed += notes
     encoded, hidden = redact.redact(encoded, secrets)
-    about = _said(secrets, changed, hidden) | {"host": host(), "pid": os.getpid()}
+    about = _said(secrets, changed, hidden) if with_context else {}
+    about |= {"host": host(), "pid": os.getpid()}
     if sender is not None:
         about["sender"] = sender
     if changed:
@@ -72,4 +79,17 @@ def _said(secrets: Collection[str], changed: list[Note], hidden: list[str]) -> d
     encoded, paths = redact.redact(encoded, secrets)
     changed += [{**note, "path": f"context{note['path'][1:]}"} for note in notes]
     hidden += [f"context{path[1:]}" for path in paths]
-    return orjson.loads(encoded) or {}
+    plain: dict[str, Any] = orjson.loads(encoded) or {}
+    if "actor" in plain:
+        plain["actor"] = _actor(plain["actor"], changed)
+    return plain
+
+
+def _actor(actor: Any, changed: list[Note]) -> str:
+    """The actor as the log's index takes it: text, and no longer than an id."""
+    text = actor if isinstance(actor, str) else orjson.dumps(actor).decode()
+    if text is not actor:
+        changed.append({"path": "context.actor", "was": type(actor).__name__})
+    elif len(text) > MAX_ID:
+        changed.append({"path": "context.actor", "was": f"text of {len(text):,} characters"})
+    return text[:MAX_ID]

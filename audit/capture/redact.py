@@ -26,20 +26,20 @@ _PLAIN_RUN: Final = re.compile(r"[a-z0-9_. -]+")
 
 
 @lru_cache(maxsize=8)
-def _pattern(names: tuple[str, ...]) -> re.Pattern[bytes]:
-    """What JSON text must hold for any of the names to be a part of one of its keys."""
+def _needles(names: tuple[str, ...]) -> tuple[bytes, ...]:
+    """What JSON text in small letters holds one of if any name can be a part of a key in it."""
     words = {*(name.lower() for name in names), _TYPED}
     # JSON inside a JSON string may spell any letter as an escape, which is itself escaped there.
-    needles = {rb"\\\\u00[2-7]" if all(map(str.isascii, words)) else rb"\\\\u"}
+    needles = {rb"\\u00" if all(map(str.isascii, words)) else rb"\\u"}
     for word in words:
         if runs := _PLAIN_RUN.findall(word):
             # Quotes, backslashes and the like are spelled differently at each depth.
-            needles.add(re.escape(max(runs, key=len).encode()))
+            needles.add(max(runs, key=len).encode())
         elif word.isascii() or word != word.upper():
             needles.add(b"")  # nothing that can be looked for: take every text apart
         else:
-            needles.add(re.escape(word.encode()))
-    return re.compile(b"|".join(sorted(needles)), re.IGNORECASE)
+            needles.add(word.encode())
+    return tuple(sorted(needles))
 
 
 def redact(encoded: bytes, names: Collection[str]) -> tuple[bytes, list[str]]:
@@ -48,7 +48,12 @@ def redact(encoded: bytes, names: Collection[str]) -> tuple[bytes, list[str]]:
     ``names`` are parts of key names, in any case.
     """
     wanted = tuple(names)
-    if not _pattern(wanted).search(encoded):
+    small = encoded.lower()
+    # Neither any() nor one regular expression: those take twice and twenty times as long.
+    for needle in _needles(wanted):
+        if needle in small:
+            break
+    else:
         return encoded, []
     redactor = _Redactor(tuple(name.lower() for name in wanted))
     clean = redactor.value(orjson.loads(encoded), "$")

@@ -16,8 +16,8 @@ from audit.log.errors import sqlstate, translated
 from audit.sql import queries
 
 NO_PARTITION: Final = "23514"  # check_violation: "no partition of relation found for row"
-TOP_UP_EVERY: Final = 65_536
-"""Positions between two looks at whether partitions are ahead: one takes 4 ms, so 60 ns each."""
+CREATE_SECONDS: Final = 5.0
+"""The most that making partitions may take; it takes some ten milliseconds."""
 
 
 def append(record: Record, *, using: str, timeout: float) -> int:
@@ -33,31 +33,33 @@ def append(record: Record, *, using: str, timeout: float) -> int:
     """
     with translated(using):
         try:
-            position = _insert(record, using, timeout)
+            return _insert(record, using, timeout)
         except IntegrityError as error:
             if sqlstate(error) != NO_PARTITION:
                 raise
             create_partitions(using)
-            position = _insert(record, using, timeout)
-        if position % TOP_UP_EVERY == 0:
-            create_partitions(using)
-        return position
+            return _insert(record, using, timeout)
 
 
 def _insert(record: Record, using: str, timeout: float) -> int:
     connection = connections[using]
-    nested = connection.in_atomic_block
+    nested = connection.in_atomic_block or not connection.get_autocommit()
+    doomed = connection.in_atomic_block and connection.get_rollback()
     position = None
     try:
         with transaction.atomic(using=using), connection.cursor() as cursor:
             # Bound here, because several statements fit into one message only without parameters.
             bound = ClientCursor(connection.connection).mogrify(
-                queries()["append_record"], _parameters(record, timeout)
+                queries()["append_record"], {**_parameters(record, timeout), "nested": nested}
             )
             cursor.execute(bound)
             cursor.nextset()
             (position,) = cursor.fetchone()
     except (OperationalError, InterfaceError) as error:
+        if connection.in_atomic_block and not doomed:
+            # Where the connection died, Django would roll the caller's transaction back without
+            # a word to it. Left alone, its next statement or COMMIT fails, as without us.
+            connection.set_rollback(False)
         if position is not None and not nested:
             raise OutcomeUnknown from error
         raise
@@ -66,7 +68,7 @@ def _insert(record: Record, using: str, timeout: float) -> int:
 
 def _parameters(record: Record, timeout: float) -> dict[str, Any]:
     return {
-        "timeout": str(int(timeout * 1000)),
+        "timeout": _milliseconds(timeout),
         "event_type": record.event_type,
         "root_pipeline_id": record.ids.root_pipeline_id,
         "pipeline_id": record.ids.pipeline_id,
@@ -80,24 +82,41 @@ def _parameters(record: Record, timeout: float) -> dict[str, Any]:
     }
 
 
+def _milliseconds(seconds: float) -> str:
+    return str(int(seconds * 1000))
+
+
 def create_partitions(using: str) -> list[str]:
-    """Make the partitions that are to be ahead; answers the names of the new ones."""
-    with connections[using].cursor() as cursor:
+    """Make the partitions that are to be ahead; answers the names of the new ones.
+
+    Inside a transaction of the caller's it is a savepoint, so that a failure leaves that
+    transaction as it was.
+    """
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        cursor.execute(queries()["bound_statements"], {"timeout": _milliseconds(CREATE_SECONDS)})
+        (before, _) = cursor.fetchone()
         cursor.execute(
             queries()["create_partitions"],
             {"size": conf.get("PARTITION_SIZE"), "ahead": conf.get("PARTITIONS_AHEAD")},
         )
-        return [name for (name,) in cursor.fetchall()]
+        made = [name for (name,) in cursor.fetchall()]
+        cursor.execute(queries()["bound_statements"], {"timeout": before})
+        return made
 
 
-def in_transaction(using: str) -> bool:
-    """Whether what is appended now shares the fate of a transaction of the caller's."""
-    return connections[using].in_atomic_block
+def is_alone(using: str) -> bool:
+    """Whether what is appended now is a transaction of its own, not a part of the caller's."""
+    connection = connections[using]
+    return not connection.in_atomic_block and bool(connection.get_autocommit())
 
 
 def after_commit(using: str, action: Callable[[], None]) -> None:
-    """Do something when the caller's transaction has been committed, and only then."""
-    transaction.on_commit(action, using=using)
+    """Do something when the caller's transaction has been committed, and only then.
+
+    Never where the host manages transactions by hand: nobody says when that is.
+    """
+    if connections[using].in_atomic_block:
+        transaction.on_commit(action, using=using)
 
 
 def open_connection(using: str) -> object | None:

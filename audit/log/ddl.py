@@ -34,6 +34,8 @@ def rendered(file_name: str, schema: str, **roles: str) -> str:
         names[name] = compose.Identifier(role)
         names[f"{name}_text"] = compose.Literal(role)
         names[f"{name}_in_sql"] = _as_text(compose.Identifier(role))
+    if any("$$" in name for name in (schema, *roles.values())):
+        raise AuditError("A schema or role with $$ in its name cannot be quoted in SQL. Rename it.")
     template: LiteralString = sql.read(file_name)
     return compose.SQL(template).format(**names).as_string(None)
 

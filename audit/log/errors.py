@@ -19,6 +19,7 @@ from django.utils.connection import ConnectionDoesNotExist
 from audit.exceptions import AuditError, LogUnavailable, RecordRefused
 
 UNDEFINED_TABLE: Final = "42P01"
+LIMIT_EXCEEDED: Final = "54"  # a class: too deep, too long for an index, too large
 
 
 def sqlstate(error: BaseException) -> str | None:
@@ -51,6 +52,7 @@ def _ours(using: str, error: Error) -> AuditError:
             f"Database {using!r} has no log yet. Run: manage.py migrate bamboo_audit "
             f"--database {using}"
         )
-    if isinstance(error, DataError | IntegrityError | NotSupportedError | ProgrammingError):
+    refused = isinstance(error, DataError | IntegrityError | NotSupportedError | ProgrammingError)
+    if refused or (sqlstate(error) or "").startswith(LIMIT_EXCEEDED):
         return RecordRefused(f"The log in database {using!r} refused the record: {error}")
     return LogUnavailable(f"The log in database {using!r} cannot be reached: {error}")

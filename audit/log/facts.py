@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from django.db import connections
 
 from audit.log.errors import translated
-from audit.sql import queries
+from audit.sql import queries, read
 
 
 def _rows(using: str, query: str, parameters: dict[str, Any] | None = None) -> list[Any]:
@@ -19,13 +20,23 @@ def _rows(using: str, query: str, parameters: dict[str, Any] | None = None) -> l
         return list(cursor.fetchall())
 
 
+@cache
+def _guard() -> str:
+    """What the guards' function does, word for word: another one is no guard."""
+    definition = read("0001_log.sql").partition("bamboo_audit_refuse_change() RETURNS trigger")[2]
+    return definition.split("$$")[1]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
-    """One partition: positions from ``low`` (inside) to ``high`` (outside)."""
+    """One partition: positions from ``low`` (inside) to ``high`` (outside).
+
+    They are None where the bounds are not of our making: a default partition, an open end.
+    """
 
     name: str
-    low: int
-    high: int
+    low: int | None
+    high: int | None
     bytes: int
     guarded: bool
 
@@ -54,7 +65,7 @@ class Newest:
 
 def log_facts(using: str) -> LogFacts:
     """The log's server, role and guards."""
-    rows = _rows(using, "log_facts")
+    rows = _rows(using, "log_facts", {"guard": _guard()})
     (row,) = rows
     return LogFacts(
         server_version=row[0],
@@ -68,7 +79,7 @@ def log_facts(using: str) -> LogFacts:
 
 def partitions(using: str) -> list[Partition]:
     """The partitions, oldest first."""
-    rows = _rows(using, "partitions")
+    rows = _rows(using, "partitions", {"guard": _guard()})
     return [
         Partition(name=name, low=low, high=high, bytes=size, guarded=guarded)
         for name, low, high, size, guarded in rows
@@ -110,20 +121,12 @@ def gaps(using: str, since: datetime.datetime) -> Gaps:
     return Gaps(records=records, events=int(events), last_at=last_at)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Role:
-    """A database role."""
-
-    name: str
-    superuser: bool
-
-
-def role(using: str, name: str) -> Role | None:
-    """The role of that name, or None."""
-    rows = _rows(using, "role", {"name": name})
-    for role_name, superuser in rows:
-        return Role(name=role_name, superuser=superuser)
-    return None
+def role_powers(using: str, name: str) -> list[str] | None:
+    """What the role of that name may do beyond inserting and reading; None if there is none."""
+    rows = _rows(using, "role_powers", {"name": name})
+    if not any(known for known, _ in rows):
+        return None
+    return [words for _, words in rows if words is not None]
 
 
 def schema(using: str) -> str:

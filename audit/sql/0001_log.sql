@@ -16,7 +16,10 @@ CREATE TABLE {schema}.bamboo_audit_pipelineeventrecord (
     node_id text NOT NULL DEFAULT '',
     node_version text NOT NULL DEFAULT '',
     data jsonb NOT NULL,
-    context jsonb NOT NULL DEFAULT '{{}}'
+    context jsonb NOT NULL DEFAULT '{{}}',
+    -- What readers rely on: a row that cannot be changed must not be one that breaks a page.
+    CHECK (jsonb_typeof(context) = 'object'),
+    CHECK (isfinite(occurred_at))
 ) PARTITION BY RANGE (id);
 
 COMMENT ON TABLE {schema}.bamboo_audit_pipelineeventrecord IS
@@ -82,7 +85,8 @@ ALTER TABLE {schema}.bamboo_audit_pipelineeventrecord
     ENABLE ALWAYS TRIGGER bamboo_audit_no_truncate;
 
 -- Make partitions until `ahead` of them are empty and above the newest position. Returns the
--- names of the new ones. Runs as the owner, so that the application's role needs no right to
+-- names of the new ones: `ahead` and one for the newest position itself at most, wherever the
+-- positions have got to. Runs as the owner, so that the application's role needs no right to
 -- create tables; callers are serialised. CREATE TABLE ... PARTITION OF would wait for every open
 -- writer, and all later inserts would queue behind it; LIKE and ATTACH wait for none.
 CREATE FUNCTION {schema}.bamboo_audit_create_partitions(size bigint, ahead integer)
@@ -96,7 +100,7 @@ DECLARE
     newest bigint;
     upper_bound bigint;
     spare integer;
-    ordinal integer;
+    ordinal bigint;
     partition_name text;
 BEGIN
     IF size NOT BETWEEN 1000 AND 1000000000 OR ahead NOT BETWEEN 1 AND 100 THEN
@@ -112,7 +116,7 @@ BEGIN
     );
 
     LOOP
-        SELECT coalesce(max(b.high), (newest - 1) / size * size + 1),
+        SELECT greatest(max(b.high), (newest - 1) / size * size + 1),
                count(*) FILTER (WHERE b.low > newest)
         INTO upper_bound, spare
         FROM pg_inherits i
@@ -126,14 +130,19 @@ BEGIN
         WHERE i.inhparent = parent;
         EXIT WHEN spare >= ahead;
 
-        -- Archived partitions leave holes in the list; their names are not used again.
-        SELECT coalesce(max(substring(c.relname FROM '_p(\d+)$')::integer), 0) + 1 INTO ordinal
-        FROM pg_class c
-        WHERE c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = parent)
-          AND c.relname ~ '^bamboo_audit_pipelineeventrecord_p\d+$';
-        partition_name := format(
-            '%s.bamboo_audit_pipelineeventrecord_p%s', {schema_text}, lpad(ordinal::text, 6, '0')
-        );
+        SELECT coalesce(max(substring(c.relname FROM '_p(\d{{1,15}})$')::bigint), 0) INTO ordinal
+        FROM pg_inherits i
+        JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = parent;
+        LOOP
+            ordinal := ordinal + 1;
+            partition_name := format(
+                '%s.bamboo_audit_pipelineeventrecord_p%s', {schema_text},
+                lpad(ordinal::text, greatest(6, length(ordinal::text)), '0')
+            );
+            -- A partition that was detached, or whatever else has that name, keeps it.
+            EXIT WHEN to_regclass(partition_name) IS NULL;
+        END LOOP;
         EXECUTE format(
             'CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS '
             'INCLUDING STORAGE INCLUDING COMPRESSION)',

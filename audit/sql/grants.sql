@@ -1,6 +1,5 @@
 -- Two roles: the owner may change the log's guards; the application, which is what the host's
--- processes connect as, may insert and read. Run as a superuser, or as a role that may create
--- roles and is a member of the present owner.
+-- processes connect as, may insert and read. Run as a superuser.
 
 DO $$
 BEGIN

@@ -268,7 +268,7 @@ def test_the_same_object_twice_is_no_cycle():
 
 
 @pytest.mark.parametrize("innermost", [1, {1}], ids=["plain", "to be changed"])
-@pytest.mark.parametrize("levels", [MAX_DEPTH - 1, 254, 255, 2_000, 20_000])
+@pytest.mark.parametrize("levels", [MAX_DEPTH - 1, 250, 260, 2_000, 20_000])
 def test_nesting(levels, innermost):
     out, notes = encoded(nested(levels, innermost))
     depth = 0
@@ -276,7 +276,7 @@ def test_nesting(levels, innermost):
         (out,), depth = out, depth + 1
     if levels == MAX_DEPTH - 1:
         assert out == 1
-    elif levels == 254 and innermost == 1:
+    elif levels == 250 and innermost == 1:  # orjson takes about 254
         assert (out, notes) == (1, [])
     else:
         assert out == f"[nested deeper than {MAX_DEPTH} levels]"

@@ -18,7 +18,7 @@ from lab.points import Point
 from lab.scenarios import Run
 from lab.spy import send, told, written
 
-from audit import receivers
+from audit import delivery
 from audit.capture import record
 from audit.capture.failures import failures
 from audit.capture.writer import writer
@@ -55,7 +55,7 @@ class Trap:
         self.armed = False
 
     def set(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        deliver, encode = receivers._deliver, record.encode
+        deliver, encode = delivery._deliver, record.encode
         insert, queries = append._insert, append.queries
 
         def delivering(event_type: str, data: Any, *args: Any) -> None:
@@ -68,8 +68,8 @@ class Trap:
                 self.armed = False
 
         # On a busy machine any failure may take long; a log that rests is another test's subject.
-        monkeypatch.setattr(receivers, "PAUSE_AFTER", 60.0)
-        monkeypatch.setattr(receivers, "_deliver", delivering)
+        monkeypatch.setattr(delivery, "PAUSE_AFTER", 60.0)
+        monkeypatch.setattr(delivery, "_deliver", delivering)
         monkeypatch.setattr(record, "encode", self.failing("encode", encode))
         monkeypatch.setattr(append, "_insert", self.failing("insert", insert))
         monkeypatch.setattr(append, "queries", lambda: self.broken(queries()))

@@ -17,7 +17,7 @@ from lab.outages import log_is_back
 from lab.scenarios import Run
 from lab.spy import send, told, written
 
-from audit import conf, receivers
+from audit import conf, delivery
 from audit.capture.failures import failures
 from audit.events import GAP
 from audit.testing.executor import heap
@@ -111,7 +111,7 @@ def test_a_slow_log_costs_one_time_limit_and_then_rests(
         began = time.monotonic()
         run = scenarios.nested()
         took = time.monotonic() - began
-        assert receivers._rest.is_on()
+        assert delivery.rest.is_on()
 
     assert len(spy.seen) == 47
     assert took < 5  # 47 times the limit would be 9.4
@@ -131,7 +131,7 @@ def test_while_it_rests_the_log_is_not_even_asked(configure, log_connection):
         for _ in range(100):
             send("resting", {})
         assert time.monotonic() - began < 2  # a hundred times the limit would be 20
-        assert receivers._rest.until - began > 1.5  # ten times as long as it took
+        assert delivery.rest.until - began > 1.5  # ten times as long as it took
         log_is_back()
         send("second", {})
 
@@ -181,7 +181,7 @@ def log_server() -> Iterator[Server]:
 @pytest.fixture
 def own_server(log_server: Server) -> Iterator[Server]:
     alias = conf.get("DATABASE")
-    if alias == receivers.engine_database():
+    if alias == delivery.engine_database():
         pytest.skip("engine and log share a database here: without its server there is no engine")
     log_server.start()
     place = database(log_server.url)

@@ -95,7 +95,7 @@ def test_a_gap_that_was_interrupted_is_told_later(error, log_connection, monkeyp
 
     gap, after = written()
     assert (gap.event_type, after.event_type) == (GAP, "after")
-    assert gap.data["event_types"] == {"lost": 1}
+    assert gap.data["event_types"] == {"lost": 1, "interrupted": 1}
 
 
 @pytest.fixture
@@ -155,4 +155,4 @@ def test_a_soft_time_limit_ends_the_engines_task(monkeypatch):
 
     assert [type(error) for error in run.crashes] == [SoftTimeLimitExceeded]
     assert written()[-1].data["to_state"] == "RUNNING"
-    assert failures.summary().total == 0
+    assert failures.summary().by_reason == {"interrupted by SoftTimeLimitExceeded": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from lab.scenarios import Run
 from lab.spy import connected, send, written
 from pipeline.eri.models import State
 
-from audit import conf, receivers
+from audit import conf, delivery
 from audit.capture.failures import failures
 from audit.capture.writer import writer
 from audit.events import GAP, POST_SET_STATE
@@ -25,13 +26,13 @@ from audit.testing.executor import heap
 
 @pytest.fixture
 def one_database() -> None:
-    if conf.get("DATABASE") != receivers.engine_database():
+    if conf.get("DATABASE") != delivery.engine_database():
         pytest.skip("the log has a database of its own here: it shares no transaction")
 
 
 @pytest.fixture
 def two_databases() -> None:
-    if conf.get("DATABASE") == receivers.engine_database():
+    if conf.get("DATABASE") == delivery.engine_database():
         pytest.skip("engine and log share a database here, and so a transaction")
 
 
@@ -239,6 +240,59 @@ def test_a_caller_that_manages_its_transaction_itself_is_left_to(one_database):
         transaction.set_autocommit(True)
 
     assert types() == ["committed"]
+
+
+@pytest.fixture
+def dies_at(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The server ends the connection while it is asked to insert a record of that type."""
+    insert, queries = append._insert, append.queries()
+    dying = {**queries, "append_record": "SELECT pg_terminate_backend(pg_backend_pid())"}
+
+    def die_at(event_type: str) -> None:
+        def inserting(made: Any, *args: Any) -> int:
+            with monkeypatch.context() as patch:
+                if made.event_type == event_type:
+                    patch.setattr(append, "queries", lambda: dying)
+                return insert(made, *args)
+
+        monkeypatch.setattr(append, "_insert", inserting)
+
+    return die_at
+
+
+def test_a_connection_that_dies_under_our_insert_fails_the_callers_commit(one_database, dies_at):
+    """It must not look to the caller as if its transaction had been committed."""
+    node = f"n{uuid.uuid4().hex}"
+    dies_at("last words")
+
+    def lose() -> None:
+        with transaction.atomic():
+            State.objects.create(node_id=node, name="RUNNING", version="v")
+            send("last words", {})
+
+    with pytest.raises(OperationalError):
+        lose()
+
+    assert not State.objects.filter(node_id=node).exists()
+    assert failures.summary().by_reason == {"OperationalError": 1}
+
+
+def test_a_connection_that_dies_at_the_begin_of_a_run_fails_it(one_database, dies_at):
+    dies_at(POST_SET_STATE)
+
+    run = scenarios.linear()
+
+    assert run.answers == [("run_pipeline", False)]
+    assert run.state("root") is None
+
+
+def test_a_connection_that_dies_under_our_insert_is_replaced(dies_at, undisturbed):
+    expected = undisturbed(scenarios.linear).outcome
+    dies_at("node_enter")
+
+    run = scenarios.linear()
+
+    assert run.outcome() == expected
 
 
 def test_numbers_go_on_after_a_rollback(one_database):

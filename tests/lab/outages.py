@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connections
 
-from audit import receivers
+from audit import delivery
 
 TABLE = "bamboo_audit_pipelineeventrecord"
 ROLE = "bamboo_audit_test_may_not_insert"
@@ -32,6 +32,8 @@ def table_locked(connection: Any) -> Iterator[None]:
     try:
         other.set_autocommit(False)
         with other.cursor() as cursor:
+            # An insert without a time limit would wait for as long as its test waits for it.
+            cursor.execute("SET idle_in_transaction_session_timeout = '30s'")
             cursor.execute(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")
         yield
     finally:
@@ -71,4 +73,4 @@ def another_database(alias: str, **changes: Any) -> Iterator[Any]:
 
 def log_is_back() -> None:
     """As if the rest that follows a slow failure were over."""
-    receivers._rest.until = 0.0
+    delivery.rest.until = 0.0

@@ -19,17 +19,22 @@ class Command(BaseCommand):
     def handle(self, *, owner: str, application: str, apply: bool, **_: Any) -> None:
         using = conf.get("DATABASE")
         try:
-            script = grants.script(using, owner=owner, application=application)
-            for warning in script.warnings:
-                self.stderr.write(self.style.WARNING(warning))
+            statements = grants.script(using, owner=owner, application=application)
             if apply:
-                grants.apply(using, script)
+                grants.apply(using, statements)
+            powers = grants.remaining_powers(using, application) if apply else []
         except AuditError as error:
             raise CommandError(str(error)) from error
-        if apply:
-            self.stdout.write(
-                f"{owner} owns the log; {application} may insert and select. Migrate as a member "
-                f'of {owner} from now on (OPTIONS: {{"assume_role": "{owner}"}}).'
+        if not apply:
+            self.stdout.write(statements)
+            return
+        self.stdout.write(
+            f"{owner} owns the log; {application} may insert and select. Migrate as a member "
+            f'of {owner} from now on (OPTIONS: {{"assume_role": "{owner}"}}).'
+        )
+        if powers:
+            raise CommandError(
+                f"But the log is not safe from {application}, which\n  "
+                + "\n  ".join(powers)
+                + "\nTake that away, or connect your hosts as another role."
             )
-        else:
-            self.stdout.write(script.sql)

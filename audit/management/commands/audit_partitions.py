@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit import conf, partitions
 from audit.exceptions import AuditError
+from audit.log.facts import Partition
 
 
 class Command(BaseCommand):
@@ -31,13 +32,19 @@ class Command(BaseCommand):
             mark = " new" if partition.name in created else ""
             guard = "" if partition.guarded else self.style.ERROR(" NOT GUARDED")
             self.stdout.write(
-                f"{partition.name}  positions {partition.low:,} to {partition.high - 1:,}  "
+                f"{partition.name}  {_bounds(partition)}  "
                 f"{partition.bytes / 2**20:,.1f} MB{mark}{guard}"
             )
         self.stdout.write(
             f"Newest position {report.newest_position:,}; {report.ahead} empty ahead, "
             f"{len(created)} made now."
         )
+
+
+def _bounds(partition: Partition) -> str:
+    if partition.low is None or partition.high is None:
+        return "other bounds than ours: detach it"
+    return f"positions {partition.low:,} to {partition.high - 1:,}"
 
 
 def _as_json(report: partitions.Report, created: list[str]) -> str:

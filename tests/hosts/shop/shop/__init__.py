@@ -1,6 +1,6 @@
-"""A small host project with an app that is labelled ``audit`` like ours is named.
+"""A small host project, with an app that has the label ``audit`` as ours has the name.
 
-Its own tests are Django's kind and know nothing of bamboo-audit, but for ``tests_recorder.py``.
+Its tests are of Django's kinds and run by Django's runner, not by pytest.
 """
 
 from __future__ import annotations

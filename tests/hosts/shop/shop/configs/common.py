@@ -62,11 +62,11 @@ if WITH_ENGINE:
         "shop.work",
     ]
     ENABLE_PIPELINE_EVENT_SIGNALS = True
+    AUTO_UPDATE_COMPONENT_MODELS = False
     BROKER_URL = "memory://"
     CELERY_QUEUES.extend(ENGINE_QUEUES)
     celery_app = Celery("shop", task_cls=InlineTask)
     celery_app.set_default()
-
 
 
 def sqlite() -> dict[str, object]:

@@ -8,7 +8,5 @@ from audit.testing.postgres import database
 from shop.configs.common import *  # noqa: F403
 
 DATABASES = {
-    "default": database(
-        os.environ["DATABASE_URL"], TEST={"NAME": os.environ["SHOP_TEST_DATABASE"]}
-    )
+    "default": database(os.environ["DATABASE_URL"], TEST={"NAME": os.environ["SHOP_TEST_DATABASE"]})
 }
