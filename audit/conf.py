@@ -32,11 +32,12 @@ DEFAULT_REDACT: Final = (
     "secret",
     "token",
     "api_key",
-    "apikey",
     "authorization",
     "credential",
     "private_key",
     "cookie",
+    "passphrase",
+    "access_key",
 )
 
 
@@ -111,7 +112,7 @@ OPTIONS: Final[dict[str, Option]] = {
     ),
     "REDACT": Option(
         default=DEFAULT_REDACT,
-        help="Values of keys that contain one of these (in any case) are replaced before "
+        help="Values of keys that contain one of these (whatever the case, _, - and spaces) are replaced before "
         "anything is written. Your list replaces the default one.",
         accepts=_is_names,
         expects="a list of parts of key names",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import suppress
 from contextvars import ContextVar
@@ -174,6 +175,17 @@ class _Rest:
 
 
 rest: Final = _Rest()
+
+
+def _after_fork() -> None:
+    """A child that speaks on its parent's connection garbles both. The engine's is the host's."""
+    with suppress(Exception):  # Django is not set up in every process that forks
+        using = conf.get("DATABASE")
+        if using != engine_database():
+            append.leave_to_parent(using)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def engine_database() -> str | None:

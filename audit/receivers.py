@@ -14,9 +14,10 @@ from django.dispatch import Signal
 
 from audit import conf, delivery
 from audit.capture import ids
-from audit.capture.encode import Note, describe
+from audit.capture.encode import Note
 from audit.capture.failures import failures
 from audit.capture.ids import Ids
+from audit.capture.text import describe
 from audit.events import POST_SET_STATE
 from audit.exceptions import SoftTimeLimit
 

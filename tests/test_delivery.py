@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from types import SimpleNamespace
 
@@ -198,3 +199,19 @@ def test_threads_tell_a_gap_once(since):
     assert sum(gap.data["count"] for gap in gaps) == 50
     positions = [each.writer_position for each in written(since)]
     assert sorted(positions) == list(range(1, len(positions) + 1))
+
+
+@pytest.mark.skipif("conf.get('DATABASE') == 'default'", reason="the host's own connection")
+def test_a_forked_child_does_not_speak_on_its_parents_connection(since):
+    send("parent")
+    if (child := os.fork()) == 0:
+        try:
+            send("child")
+        finally:
+            os._exit(0 if failures.summary().total == 0 else 1)
+    _, status = os.waitpid(child, 0)
+    send("parent")
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert [each.event_type for each in written(since)] == ["parent", "child", "parent"]
+    assert len({each.writer_id for each in written(since)}) == 2

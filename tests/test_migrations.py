@@ -26,12 +26,13 @@ OURS = {TABLE, f"{TABLE}_p000001", f"{TABLE}_p000002", f"{TABLE}_p000003"}
 SCRIPT = """
 import json, sys, django
 django.setup()
+from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 
 def look():
     found = {}
-    for alias in connections.databases:
+    for alias in getattr(settings, "DATABASES_TO_LOOK_AT", connections.databases):
         with connections[alias].cursor() as cursor:
             found[alias] = sorted(connections[alias].introspection.table_names(cursor))
             if connections[alias].vendor == "postgresql":
@@ -96,6 +97,15 @@ from settings import *
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 BAMBOO_AUDIT = {"DELIVERY": "off"}
 """
+ELSEWHERE = (
+    SHARED
+    + """
+DATABASES["log"] = DATABASES["default"] | {"NAME": "not made yet"}
+BAMBOO_AUDIT = {"DATABASE": "log"}
+SILENCED_SYSTEM_CHECKS = ["bamboo_audit.E006", "bamboo_audit.E007"]
+DATABASES_TO_LOOK_AT = ["default"]
+"""
+)
 WITHOUT_ROUTER = SPLIT + "DATABASE_ROUTERS = []\nSILENCED_SYSTEM_CHECKS = ['bamboo_audit.E006', "
 WITHOUT_ROUTER += "'bamboo_audit.E007']\n"
 
@@ -184,6 +194,11 @@ def test_even_without_the_router_the_log_is_made_in_its_database_only(in_a_new_h
     assert first == {"default": ["django_migrations"], "audit": []}
     assert second["default"] == ["django_migrations"]
     assert set(second["audit"]) >= OURS
+
+
+def test_another_postgresql_than_the_logs_is_left_alone(in_a_new_host):
+    (seen,) = in_a_new_host(ELSEWHERE, ["migrate", "bamboo_audit"])
+    assert seen == {"default": ["django_migrations"]}
 
 
 def test_on_sqlite_the_migration_does_nothing_and_raises_nothing(in_a_new_host):

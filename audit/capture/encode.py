@@ -9,6 +9,7 @@ lone surrogate in a string           ``\\udc80``, as text
 NaN, infinities                      ``"NaN"``, ``"Infinity"``, ``"-Infinity"``
 integer over 64 bit                  its digits as a string (hexadecimal past 4,000 digits)
 set, frozenset                       a list, sorted where it can be
+namedtuple, dataclass                an object with its fields
 bytes                                text if UTF-8, else ``base64:…``
 datetime, date, time                 ISO 8601
 Decimal, path, lazy translation      its ``str()``
@@ -26,12 +27,12 @@ UUIDs and subclasses of JSON's types go without one: what JSON makes of them is 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime
 import decimal
 import enum
 import math
 import os
-import traceback
 import uuid
 from collections import Counter
 from collections.abc import Mapping
@@ -40,11 +41,12 @@ from typing import Any, Final
 import orjson
 from django.utils.functional import Promise
 
+from audit.capture.text import clean_text, describe, exact, type_name
 from audit.exceptions import SoftTimeLimit
 
 MAX_DEPTH: Final = 200  # orjson refuses more than 254
 MAX_NOTES: Final = 50
-MAX_PATH: Final = 300
+MAX_PATH: Final = 300  # a path is made for every value: a long key would make that quadratic
 MAX_REPR: Final = 1_000
 
 # Subclasses and datetimes are not left to orjson, which would change them without a word.
@@ -55,6 +57,8 @@ _OPTIONS: Final = (
 )
 
 Note = dict[str, Any]
+
+_CONTAINERS: Final = (Mapping, list, tuple, set, frozenset)
 
 
 def encode(value: Any) -> tuple[bytes, list[Note]]:
@@ -105,37 +109,14 @@ def _has_silent_null(value: Any) -> bool:
     return False
 
 
-def describe(error: BaseException) -> str:
-    """``Type: message`` of an exception, also of one whose ``str`` raises."""
-    try:
-        return "".join(traceback.format_exception_only(error)).strip()
-    except SoftTimeLimit:
-        raise
-    except Exception:
-        return type_name(error)
-
-
-def type_name(value: Any) -> str:
-    """The name of the value's type, whatever its metaclass answers."""
-    return str(type.__dict__["__name__"].__get__(type(value)))
-
-
-def clean_text(text: str) -> str:
-    """``text`` without what PostgreSQL refuses in a string: NUL and lone surrogates."""
-    text = _exact(text)
-    if "\0" in text:
-        text = text.replace("\0", "␀")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-8", "backslashreplace").decode()
-    return text
-
-
-def _exact(text: Any) -> str:
-    """A plain ``str``: a subclass may override anything (``str()`` of an enum is its name)."""
-    # What only claims to be one is a proxy, such as SimpleLazyObject.
-    return str.__str__(text if issubclass(type(text), str) else str(text))
+def _named_fields(value: Any) -> dict[str, Any] | None:
+    """A namedtuple or dataclass by its names, which may tell that a field is a secret."""
+    kind = type(value)
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return dict(zip(kind._fields, value, strict=False))
+    if dataclasses.is_dataclass(kind):
+        return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(kind)}
+    return None
 
 
 class _Plain:
@@ -170,7 +151,7 @@ class _Plain:
                 return self.integer(value, path)
             if isinstance(value, float):
                 return self.floating(value, path)
-            if isinstance(value, Mapping | list | tuple | set | frozenset):
+            if isinstance(value, _CONTAINERS) or dataclasses.is_dataclass(type(value)):
                 return self.container(value, path, depth)
             return self.scalar(value, path)
         except SoftTimeLimit:
@@ -180,7 +161,7 @@ class _Plain:
             return self.repr(value)
 
     def text(self, value: str, path: str) -> str:
-        plain = _exact(value)
+        plain = exact(value)
         clean = clean_text(plain)
         if clean != plain:
             self.note(path, "text with NUL or lone surrogates")
@@ -211,11 +192,15 @@ class _Plain:
             return f"[nested deeper than {MAX_DEPTH} levels]"
         self.inside.add(id(value))
         try:
+            fields = _named_fields(value)
+            if fields is not None:
+                self.note(path, type_name(value))
+                return self.mapping(fields, path, depth)
             if isinstance(value, Mapping):
                 return self.mapping(value, path, depth)
             items = self.sorted(value, path) if isinstance(value, set | frozenset) else list(value)
             for index, item in enumerate(items):
-                items[index] = self.value(item, f"{path}[{index}]", depth + 1)
+                items[index] = self.value(item, f"{path}[{index}]"[: MAX_PATH + 1], depth + 1)
             return items
         finally:
             self.inside.discard(id(value))
@@ -231,7 +216,7 @@ class _Plain:
                     twins[first] += 1
                     name = f"{first}~{twins[first] + 1}"
                 self.note(f"{path}.{name}", "key that is there twice")
-            plain[name] = self.value(item, f"{path}.{name}", depth + 1)
+            plain[name] = self.value(item, f"{path}.{name}"[: MAX_PATH + 1], depth + 1)
         return plain
 
     def sorted(self, value: Any, path: str) -> list[Any]:
@@ -283,8 +268,11 @@ class _Plain:
 
     @staticmethod
     def repr(value: Any) -> str:
+        if any(kind.__module__.startswith("django.db.") for kind in type(value).__mro__):
+            # Its repr may ask the database, on the engine's connection, in its transaction.
+            return f"<{type_name(value)}>"
         try:
-            text = _exact(repr(value))
+            text = exact(repr(value))
         except SoftTimeLimit:
             raise
         except Exception as error:

@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from audit.capture.encode import describe
 from audit.capture.ids import Ids
+from audit.capture.text import describe
 
 logger = logging.getLogger("audit")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from audit.capture.encode import clean_text
+from audit.capture.text import clean_text
 
 MAX_ID: Final = 255
 """Longer ids are cut in their columns (a B-tree takes 2,704 bytes at most); data has them whole."""

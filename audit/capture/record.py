@@ -12,8 +12,9 @@ from typing import Any, Final
 import orjson
 
 from audit.capture import context, redact
-from audit.capture.encode import Note, clean_text, encode
+from audit.capture.encode import Note, encode
 from audit.capture.ids import MAX_ID, Ids
+from audit.capture.text import clean_text
 from audit.capture.writer import Stamp, host
 
 _OWN: Final = frozenset({"host", "pid", "sender", "changed", "redacted"})

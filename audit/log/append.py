@@ -19,6 +19,8 @@ NO_PARTITION: Final = "23514"  # check_violation: "no partition of relation foun
 CREATE_SECONDS: Final = 5.0
 """The most that making partitions may take; it takes some ten milliseconds."""
 
+_inherited: Final[list[object]] = []
+
 
 def append(record: Record, *, using: str, timeout: float) -> int:
     """Append one record and answer its position.
@@ -117,6 +119,17 @@ def after_commit(using: str, action: Callable[[], None]) -> None:
     """
     if connections[using].in_atomic_block:
         transaction.on_commit(action, using=using)
+
+
+def leave_to_parent(using: str) -> None:
+    """After a fork: open a connection of our own next time, and leave the inherited one alone.
+
+    It is kept, not closed: closing it would end the parent's session.
+    """
+    for connection in connections.all(initialized_only=True):
+        if connection.alias == using and connection.connection is not None:
+            _inherited.append(connection)
+            del connections[using]
 
 
 def open_connection(using: str) -> object | None:

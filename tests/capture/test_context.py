@@ -163,3 +163,16 @@ def test_what_a_block_says_cannot_be_changed_from_inside():
         seen = context.current()
         with audit.context(actor="bob"):
             assert seen == {"actor": "alice"}
+
+
+def test_a_block_that_is_left_in_another_context_harms_nobody():
+    """A generator that is closed elsewhere, as asynchronous frameworks do."""
+
+    def work():
+        with audit.context(actor="alice"):
+            yield dict(context.current())
+
+    generator = work()
+    assert contextvars.copy_context().run(next, generator) == {"actor": "alice"}
+    generator.close()
+    assert context.current() == {}

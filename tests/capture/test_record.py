@@ -10,6 +10,7 @@ import pytest
 
 import audit
 from audit.capture import record
+from audit.capture.encode import encode
 from audit.capture.ids import MAX_ID, Ids
 from audit.capture.writer import writer
 
@@ -116,3 +117,16 @@ def test_paths_of_odd_keys_are_text_that_postgresql_takes():
 )
 def test_any_event_type_is_text_that_an_index_takes(name, stored):
     assert make(event_type=name).event_type == stored
+
+
+@pytest.mark.django_db(databases="__all__")
+def test_a_queryset_in_a_payload_asks_nothing_of_the_database(django_assert_num_queries):
+    from django.contrib.contenttypes.models import ContentType
+    from django.db import connection
+
+    payload = {"all": ContentType.objects.all(), "one": ContentType(pk=1)}
+    with django_assert_num_queries(0, connection=connection):
+        text, notes = encode(payload)
+    assert b"QuerySet>" in text
+    assert b"ContentType>" in text
+    assert len(notes) == 2

@@ -393,3 +393,34 @@ def test_a_payload_too_deep_to_be_searched_is_recorded_all_the_same(row_text, le
     text = row_text()
     assert "pre_callback" in text
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["api-key", "X-Api-Key", "apiKey", "privateKey", "Private Key", "PASS-WORD", "accessKeyId"],
+)
+def test_separators_make_no_difference(key):
+    text, paths = redact(orjson.dumps({key: "s3cret"}), DEFAULT_REDACT)
+    assert b"s3cret" not in text
+    assert paths == [f"$.{key}"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [{"name": "Authorization", "value": "s3cret"}],
+        [{"key": "X-Api-Key", "value": {"deep": "s3cret"}}],
+        [["Authorization", "s3cret"], ["Accept", "text/html"]],
+    ],
+)
+def test_headers_of_http_plugins(headers):
+    text, paths = redact(orjson.dumps({"headers": headers}), DEFAULT_REDACT)
+    assert b"s3cret" not in text
+    assert len(paths) == 1
+
+
+def test_a_list_of_telling_words_is_no_secret():
+    words = {"words": ["token", "cookie"], "pair": ["password", 1, 2]}
+    text, paths = redact(orjson.dumps(words), DEFAULT_REDACT)
+    assert orjson.loads(text) == words
+    assert paths == []
