@@ -112,8 +112,8 @@ OPTIONS: Final[dict[str, Option]] = {
     ),
     "REDACT": Option(
         default=DEFAULT_REDACT,
-        help="Values of keys that contain one of these (whatever the case, _, - and spaces) are replaced before "
-        "anything is written. Your list replaces the default one.",
+        help="Values of keys that contain one of these, whatever the case, _, - and spaces, are "
+        "replaced before anything is written. Your list replaces the default one.",
         accepts=_is_names,
         expects="a list of parts of key names",
     ),

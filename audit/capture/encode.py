@@ -268,10 +268,10 @@ class _Plain:
 
     @staticmethod
     def repr(value: Any) -> str:
-        if any(kind.__module__.startswith("django.db.") for kind in type(value).__mro__):
-            # Its repr may ask the database, on the engine's connection, in its transaction.
-            return f"<{type_name(value)}>"
         try:
+            if any(kind.__module__.startswith("django.db.") for kind in type(value).__mro__):
+                # Its repr may ask the database, on the engine's connection, in its transaction.
+                return f"<{type_name(value)}>"
             text = exact(repr(value))
         except SoftTimeLimit:
             raise

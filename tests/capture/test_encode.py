@@ -445,6 +445,7 @@ FIGHTING = {
     "__repr__ is no text": lambda: BadRepr(5),
     "__repr__ is odd text": lambda: BadRepr(BadText("a\0\udc80")),
     "exception": BadException,
+    "no module": lambda: type("Bad", (), {"__module__": None})(),
     "released memory": _released,
     **{
         f"only says that it is {kind.__name__}": lambda kind=kind: Lies(kind)

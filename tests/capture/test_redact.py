@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -400,7 +401,7 @@ def test_a_payload_too_deep_to_be_searched_is_recorded_all_the_same(row_text, le
     ["api-key", "X-Api-Key", "apiKey", "privateKey", "Private Key", "PASS-WORD", "accessKeyId"],
 )
 def test_separators_make_no_difference(key):
-    text, paths = redact(orjson.dumps({key: "s3cret"}), DEFAULT_REDACT)
+    text, paths = redact(orjson.dumps({key: "s3cret"}), conf.DEFAULT_REDACT)
     assert b"s3cret" not in text
     assert paths == [f"$.{key}"]
 
@@ -414,13 +415,13 @@ def test_separators_make_no_difference(key):
     ],
 )
 def test_headers_of_http_plugins(headers):
-    text, paths = redact(orjson.dumps({"headers": headers}), DEFAULT_REDACT)
+    text, paths = redact(orjson.dumps({"headers": headers}), conf.DEFAULT_REDACT)
     assert b"s3cret" not in text
     assert len(paths) == 1
 
 
 def test_a_list_of_telling_words_is_no_secret():
     words = {"words": ["token", "cookie"], "pair": ["password", 1, 2]}
-    text, paths = redact(orjson.dumps(words), DEFAULT_REDACT)
+    text, paths = redact(orjson.dumps(words), conf.DEFAULT_REDACT)
     assert orjson.loads(text) == words
     assert paths == []
