@@ -114,7 +114,8 @@ OPTIONS: Final[dict[str, Option]] = {
         default=DEFAULT_REDACT,
         help="Values of keys that contain one of these, whatever the case, _, - and spaces, are "
         "replaced before anything is written. Your list replaces the default one.",
-        accepts=_is_names,
+        # One of separators only would be a part of every name.
+        accepts=lambda value: _is_names(value) and all(name.strip("_- ") for name in value),
         expects="a list of parts of key names",
     ),
     "PARTITION_SIZE": Option(

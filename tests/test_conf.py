@@ -54,7 +54,7 @@ OPTIONS = {
     "REDACT": (
         conf.DEFAULT_REDACT,
         [[], ["pin"], {"密码"}, ("a", "b")],
-        ["pin", None, [""], ["pin", 5], {"pin": 1}, [None]],
+        ["pin", None, [""], ["pin", 5], {"pin": 1}, [None], [" "], ["pin", "_-"]],
     ),
     "PARTITION_SIZE": (
         10_000_000,

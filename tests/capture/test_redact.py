@@ -193,7 +193,6 @@ def test_the_rest_of_a_json_string_is_kept_as_it_means():
         ("line\nend", "LINE\nend"),
         ("a.b*", "A.B*"),
         ("[", "x[0]"),
-        (" ", "a b"),
         ("i", "PIN"),
         ("\x7f", "a\x7f"),
     ],
@@ -211,7 +210,7 @@ def test_the_rest_of_a_json_string_is_kept_as_it_means():
 )
 def test_patterns_of_any_characters(name, key, layer):
     assert not leaks({"a": layer({key: SECRET})}, (name,))
-    assert leaks({"a": layer({"other": SECRET})}, (name,)) or name in ("i", " ")
+    assert leaks({"a": layer({"other": SECRET})}, (name,)) or name == "i"
 
 
 def test_a_custom_list_replaces_the_default_one(settings):

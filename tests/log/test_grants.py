@@ -145,3 +145,38 @@ def test_help_needs_no_database():
         check=False,
     )
     assert "--application" in answer.stdout, answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("give", "take", "words"),
+    [
+        (f"GRANT DELETE ON {TABLE} TO PUBLIC", f"REVOKE DELETE ON {TABLE} FROM PUBLIC", None),
+        (
+            f"GRANT TRIGGER ON {TABLE}_p000001 TO pg_monitor; GRANT pg_monitor TO {{role}}",
+            f"REVOKE ALL ON {TABLE}_p000001 FROM pg_monitor",
+            "has TRIGGER on",
+        ),
+        ("ALTER SCHEMA public OWNER TO {role}", "ALTER SCHEMA public OWNER TO postgres", "schema"),
+        ("ALTER ROLE {role} SUPERUSER", "ALTER ROLE {role} NOSUPERUSER", "is a superuser"),
+        ("ALTER ROLE {role} CREATEROLE", "ALTER ROLE {role} NOCREATEROLE", "CREATEROLE"),
+        ("GRANT {owner} TO {role}", "REVOKE {owner} FROM {role}", "member of, the log's owner"),
+    ],
+    ids=["public", "group", "schema", "superuser", "createrole", "owner"],
+)
+def test_a_role_that_keeps_a_power_is_not_called_safe(application, give, take, words):
+    connection = connections[conf.get("DATABASE")]
+    role = application.info.user
+    owner = f"owner of {connection.settings_dict['NAME']}"
+    names = {"role": _quoted(role), "owner": _quoted(owner)}
+    with connection.cursor() as cursor:
+        cursor.execute(give.format(**names))
+    try:
+        if words is None:  # what is PUBLIC's is taken away
+            call_command("audit_grants", application=role, owner=owner, apply=True)
+        else:
+            with pytest.raises(CommandError, match="not safe") as told:
+                call_command("audit_grants", application=role, owner=owner, apply=True)
+            assert words in str(told.value)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(take.format(**names))
