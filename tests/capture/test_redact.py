@@ -242,9 +242,9 @@ def test_strings_that_could_be_json_cost_little():
         json.dumps([{"a": 1, "b": "[" * 100}] * 10_000),
         "{" + '"a":1,' * 50_000 + '"a":2}',
     ]
-    began = time.perf_counter()
+    began = time.thread_time()
     redacted({"password": SECRET, "hostile": hostile})
-    assert time.perf_counter() - began < 3
+    assert time.thread_time() - began < 10, "half a second; quadratic, it would be hours"
 
 
 # Plant a secret anywhere in any JSON, under any number of layers: it is gone, the rest is not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from types import SimpleNamespace
 from typing import Any
 
@@ -276,6 +277,16 @@ def test_a_state_change_from_someone_else_is_recorded_with_its_sender(name):
 
 
 def test_what_someone_else_says_of_a_node_is_not_learnt():
+    node = f"shapes-{uuid.uuid4().hex}"
+    change = {"node_id": node, "to_state": "RUNNING", "version": "v", "parent_id": "p", "loop": 1}
+    post_set_state.send(sender=None, root_id="wrong", **change)
+    post_set_state.send(sender=State, root_id="right", **change)
+    post_set_state.send(sender=None, root_id="wrong", **change)
+
+    assert [record.root_pipeline_id for record in written()] == ["wrong", "right", "right"]
+
+
+def test_the_tree_goes_before_what_someone_else_says():
     run = scenarios.Run(tree_of(activity("lab_ok", "A"))).start(work=False)
     post_set_state.send(
         sender=None, node_id=run.ids["A"], to_state="X", root_id="wrong", parent_id="wrong"
@@ -285,6 +296,7 @@ def test_what_someone_else_says_of_a_node_is_not_learnt():
     of_the_node = [record for record in written() if record.node_id == run.ids["A"]]
     assert len(of_the_node) > 3
     assert {record.root_pipeline_id for record in of_the_node} == {run.root}
+    assert {record.pipeline_id for record in of_the_node} == {run.root}
 
 
 STRANGE_TREES = {
