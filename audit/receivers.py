@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from django.apps import apps
 from django.dispatch import Signal
 
 from audit import conf, delivery
@@ -100,3 +101,16 @@ def connect() -> None:
     receivers = {EVENT_UID: on_pipeline_event, STATE_UID: on_post_set_state}
     for uid, signal in signals().items():
         signal.connect(receivers[uid], dispatch_uid=uid)
+
+
+def are_connected() -> bool:
+    """Whether this process records: the engine is one of its apps, and our receivers are there."""
+    engine = signals()
+    return (
+        bool(engine)
+        and apps.is_installed("pipeline.eri")
+        and all(
+            uid in [lookup_key[0] for (lookup_key, *_) in signal.receivers]
+            for uid, signal in engine.items()
+        )
+    )

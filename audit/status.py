@@ -74,7 +74,7 @@ def read() -> Status:
         enabled=conf.enabled(),
         delivery=conf.get("DELIVERY"),
         database=alias,
-        engine_connected=bool(receivers.signals()),
+        engine_connected=receivers.are_connected(),
         log=log,
         newest=newest,
         partitions=report,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, LiteralString
 
+from django.db import connections
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from django.db.utils import NotSupportedError
+from psycopg import Connection
 from psycopg import sql as compose
 
 from audit import conf, sql
@@ -19,34 +21,37 @@ TABLE = "bamboo_audit_pipelineeventrecord"
 OLDEST_SERVER = 140000
 
 
-def rendered(file_name: str, schema: str, **roles: str) -> str:
+def rendered(connection: Connection[Any], file_name: str, schema: str, **roles: str) -> str:
     """One SQL file with its placeholders filled in, every identifier quoted by psycopg.
 
+    ``connection``: psycopg quotes for one, and before 3.2 not without one.
     For each role there is also ``{name_text}``, the name as a string, and ``{name_in_sql}``,
     the quoted identifier as a string, for ``format('… %s')``.
     """
+
+    def as_text(*identifier: str) -> compose.Literal:
+        return compose.Literal(compose.Identifier(*identifier).as_string(connection))
+
     names: dict[str, compose.Composable] = {
         "schema": compose.Identifier(schema),
-        "schema_text": _as_text(compose.Identifier(schema)),
-        "table_text": _as_text(compose.Identifier(schema, TABLE)),
+        "schema_text": as_text(schema),
+        "table_text": as_text(schema, TABLE),
     }
     for name, role in roles.items():
         names[name] = compose.Identifier(role)
         names[f"{name}_text"] = compose.Literal(role)
-        names[f"{name}_in_sql"] = _as_text(compose.Identifier(role))
+        names[f"{name}_in_sql"] = as_text(role)
     if any("$$" in name for name in (schema, *roles.values())):
         raise AuditError("A schema or role with $$ in its name cannot be quoted in SQL. Rename it.")
     template: LiteralString = sql.read(file_name)
-    return compose.SQL(template).format(**names).as_string(None)
-
-
-def _as_text(identifier: compose.Identifier) -> compose.Literal:
-    return compose.Literal(identifier.as_string(None))
+    return compose.SQL(template).format(**names).as_string(connection)
 
 
 def grants(using: str, *, owner: str, application: str) -> str:
     """The SQL that sets up the two roles, for the schema that the log is in."""
-    return rendered("grants.sql", facts.schema(using), owner=owner, application=application)
+    schema = facts.schema(using)
+    connection = connections[using].connection
+    return rendered(connection, "grants.sql", schema, owner=owner, application=application)
 
 
 class RunLogSQL(Operation):
@@ -108,5 +113,5 @@ class RunLogSQL(Operation):
                     "The search_path of the log's database names no schema that exists, so "
                     "there is nowhere to make the log. Create the schema and migrate again."
                 )
-            cursor.execute(rendered(file_name, schema))
+            cursor.execute(rendered(connection.connection, file_name, schema))
         return True

@@ -234,7 +234,7 @@ def partitions(scale: int) -> Iterator[dict[str, Any]]:
             Server(bin_dir=bin_dir) as server,
             psycopg.connect(server.url, autocommit=True) as maker,
         ):
-            maker.execute(rendered("0001_log.sql", "public"))
+            maker.execute(rendered(maker, "0001_log.sql", "public"))
             maker.execute("SELECT bamboo_audit_create_partitions(1000, 1)")
             version = maker.info.server_version // 10_000
             made, waited = [], []

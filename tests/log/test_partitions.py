@@ -54,7 +54,7 @@ def fresh_log(server):
     with psycopg.connect(url) as connection:
         schema = "Odd \"Schema's"
         connection.execute(compose.SQL("CREATE SCHEMA {}").format(compose.Identifier(schema)))
-        connection.execute(rendered("0001_log.sql", schema))
+        connection.execute(rendered(connection, "0001_log.sql", schema))
     return url
 
 

@@ -35,7 +35,7 @@ def _as_json(now: status.Status) -> str:
 
 def _lines(now: status.Status) -> Iterator[tuple[str, str]]:
     yield "recording", f"{'on' if now.enabled else 'off'}, delivery {now.delivery}"
-    yield "engine", "connected" if now.engine_connected else "bamboo-pipeline is not installed"
+    yield "engine", "connected" if now.engine_connected else "none here: nothing is recorded"
     log, report, gaps, failed = now.log, now.partitions, now.gaps, now.failures
     if log is not None:
         major, minor = divmod(log.server_version, 10_000)
