@@ -223,7 +223,9 @@ def check_log(
         return [
             Caution(
                 f"The log is not in database {alias!r} yet: every event is lost.",
-                hint=f"Run: manage.py migrate bamboo_audit --database {alias}",
+                hint=f"Run: manage.py migrate bamboo_audit --database {alias} (and before it "
+                f"migrate bamboo_audit zero --database {alias}, where it was migrated while the "
+                "log was to be elsewhere).",
                 id="bamboo_audit.W012",
             )
         ]

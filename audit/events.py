@@ -188,7 +188,7 @@ ENGINE_EVENTS: Final[tuple[EventType, ...]] = (
         ("node_id",),
         "Forcing a running node to fail was asked for",
         "A running node was forced to fail",
-        "请求强制终止执行中的节点",
+        "请求将执行中的节点强制失败",
         "执行中的节点已被强制失败",
     ),
     *_operation(

@@ -12,6 +12,8 @@ from audit.exceptions import AuditError
 from audit.log import facts
 
 GAPS_SINCE = datetime.timedelta(days=7)
+GAPS_ALARM = datetime.timedelta(days=1)
+"""A gap makes the recorder unhealthy for so long; it is shown for longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +44,14 @@ def read() -> Status:
     """Look once. Never raises for a database that is away: that is an answer."""
     alias = conf.get("DATABASE")
     problems: list[str] = []
+    now = datetime.datetime.now(datetime.UTC)
     log = newest = report = gaps = None
     try:
         log = facts.log_facts(alias)
         if log.present:
             newest = facts.newest(alias)
             report = partitions.report(alias)
-            gaps = facts.gaps(alias, datetime.datetime.now(datetime.UTC) - GAPS_SINCE)
+            gaps = facts.gaps(alias, now - GAPS_SINCE)
     except AuditError as error:
         problems.append(
             f"The log's database {alias!r} cannot be asked: {' '.join(str(error).split())} "
@@ -59,7 +62,7 @@ def read() -> Status:
     elif not conf.enabled():
         problems.append("Nothing is recorded: the kill switch is off (ENABLED).")
     problems += _log_problems(alias, log, report)
-    if gaps is not None and gaps.records:
+    if gaps is not None and gaps.last_at is not None and gaps.last_at > now - GAPS_ALARM:
         problems.append(
             f"{gaps.events:,} events were not recorded in the last 7 days. "
             'See why: PipelineEventRecord.objects.of_type("gap").'

@@ -20,7 +20,8 @@ def settings_page() -> str:
         "# Settings\n",
         "One dict in your Django settings, every key optional, looked up live:\n",
         '```python\nBAMBOO_AUDIT = {\n    "DATABASE": "audit",\n}\n```\n',
-        "A wrong value never stops the host: its default is used, and `manage.py check` tells.\n",
+        "A wrong value never stops a running process: its default is used. `manage.py` refuses to "
+        "go on until it is corrected, and says how.\n",
         "| key | default | meaning | must be |",
         "|---|---|---|---|",
     ]

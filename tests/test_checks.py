@@ -302,7 +302,7 @@ def test_w012_the_log_is_not_there(log_connection):
         cursor.execute(f"ALTER TABLE {TABLE} RENAME TO away")
     alias = conf.get("DATABASE")
     (message,) = found_in_log().values()
-    assert message.hint == f"Run: manage.py migrate bamboo_audit --database {alias}"
+    assert f"Run: manage.py migrate bamboo_audit --database {alias}" in message.hint
 
 
 @uses_database

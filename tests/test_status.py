@@ -259,7 +259,7 @@ def test_the_other_commands_say_it_in_one_sentence(away, configure, command, opt
 
 def test_from_a_shell_it_exits_1_without_a_traceback():
     answer = subprocess.run(
-        [sys.executable, "-m", "django", "audit_status", "--json", "--skip-checks"],
+        [sys.executable, "-m", "django", "audit_status", "--json"],
         env={
             "DJANGO_SETTINGS_MODULE": "settings_typing",
             "PYTHONPATH": ":".join(sys.path),

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from audit.capture.ids import Ids
 from audit.capture.text import describe
+from audit.exceptions import LogUnavailable
 
 logger = logging.getLogger("audit")
 
@@ -106,14 +107,15 @@ class Failures:
             self._logged_at[reason] = now
             more = self._unlogged.pop(reason, 0)
         logger.error(
-            "bamboo-audit could not record %s of run %s, node %s (and %d more since the last "
-            "message): %s. The engine goes on; the next record that succeeds tells the gap.",
+            "bamboo-audit could not record %s of run %s, node %s%s: %s The engine goes on; the "
+            "next record that succeeds tells the gap.",
             event_type,
-            (ids and ids.root_pipeline_id) or "?",
-            (ids and ids.node_id) or "?",
-            more,
-            describe(error),
-            exc_info=error,
+            (ids and ids.root_pipeline_id) or "unknown",
+            (ids and ids.node_id) or "none",
+            f" (and {more} more since the last message)" if more else "",
+            describe(error).strip(),
+            # A database that is away is no riddle; anything else may be a fault of ours.
+            exc_info=None if isinstance(error, LogUnavailable) else error,
         )
 
     def take(self) -> Gap:

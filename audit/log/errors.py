@@ -18,7 +18,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from audit.exceptions import AuditError, LogUnavailable, RecordRefused
 
-UNDEFINED_TABLE: Final = "42P01"
+UNDEFINED: Final = ("42P01", "42883")  # no such table, no such function
 LIMIT_EXCEEDED: Final = "54"  # a class: too deep, too long for an index, too large
 
 
@@ -47,7 +47,7 @@ def _ours(using: str, error: Error) -> AuditError:
             f"The log in database {using!r} cannot be reached: that is {vendor}, and the log needs "
             "PostgreSQL."
         )
-    if isinstance(error, ProgrammingError) and sqlstate(error) == UNDEFINED_TABLE:
+    if isinstance(error, ProgrammingError) and sqlstate(error) in UNDEFINED:
         return LogUnavailable(
             f"Database {using!r} has no log yet. Run: manage.py migrate bamboo_audit "
             f"--database {using}"

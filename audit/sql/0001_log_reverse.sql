@@ -1,3 +1,3 @@
-DROP TABLE {schema}.bamboo_audit_pipelineeventrecord;
-DROP FUNCTION {schema}.bamboo_audit_create_partitions(bigint, integer);
-DROP FUNCTION {schema}.bamboo_audit_refuse_change();
+DROP TABLE IF EXISTS {schema}.bamboo_audit_pipelineeventrecord;
+DROP FUNCTION IF EXISTS {schema}.bamboo_audit_create_partitions(bigint, integer);
+DROP FUNCTION IF EXISTS {schema}.bamboo_audit_refuse_change();

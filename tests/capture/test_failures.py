@@ -46,7 +46,7 @@ def test_the_first_failure_is_logged_with_its_event_and_traceback(lines):
 
 def test_unknown_ids_are_question_marks(lines):
     Failures().failed("?", None, ValueError())
-    assert "could not record ? of run ?, node ?" in lines[0].getMessage()
+    assert "could not record ? of run unknown, node none" in lines[0].getMessage()
 
 
 def test_a_kind_of_error_is_logged_once_a_minute_with_the_number_since(lines):
@@ -63,7 +63,7 @@ def test_a_kind_of_error_is_logged_once_a_minute_with_the_number_since(lines):
 
     fresh._logged_at["ValueError"] -= module.LOG_EVERY
     fresh.failed("node_finish", IDS, ValueError("bad"))
-    assert "and 0 more" in lines[2].getMessage()
+    assert "more since" not in lines[2].getMessage()
 
 
 def test_another_kind_of_error_has_a_line_of_its_own(lines):

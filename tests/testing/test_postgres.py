@@ -234,7 +234,7 @@ def test_the_variables_of_libpq_do_not_lead_astray(monkeypatch):
 def test_the_server_ends_with_a_holder_that_is_killed(place, holder, number, monkeypatch):
     process, told = holder()
     process.send_signal(number)
-    process.wait(10)
+    process.wait(60)
 
     assert is_gone(told["pid"])
     monkeypatch.setattr(tempfile, "tempdir", str(place / "tmp"))

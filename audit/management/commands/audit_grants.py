@@ -28,13 +28,13 @@ class Command(BaseCommand):
         if not apply:
             self.stdout.write(statements)
             return
+        if powers:
+            raise CommandError(
+                f"The grants were made, but the log is not safe from {application}, which\n  "
+                + "\n  ".join(powers)
+                + "\nTake that away, or connect your hosts as another role."
+            )
         self.stdout.write(
             f"{owner} owns the log; {application} may insert and select. Migrate as a member "
             f'of {owner} from now on (OPTIONS: {{"assume_role": "{owner}"}}).'
         )
-        if powers:
-            raise CommandError(
-                f"But the log is not safe from {application}, which\n  "
-                + "\n  ".join(powers)
-                + "\nTake that away, or connect your hosts as another role."
-            )
