@@ -6,7 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.db import connections
+from django.contrib.messages import get_messages
+from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
@@ -207,3 +208,20 @@ def test_the_view_permission_is_needed(client, record_factory):
 
     assert client.get(reverse(LIST)).status_code == 403
     assert client.get(reverse(PAGE, args=[position])).status_code == 403
+
+
+def test_without_a_log_the_list_says_what_to_do(viewer, log_connection):
+    with log_connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE bamboo_audit_pipelineeventrecord RENAME TO away")
+        with transaction.atomic(using=log_connection.alias):
+            response = viewer.get(reverse(LIST))
+            transaction.set_rollback(True, using=log_connection.alias)
+
+    (message,) = get_messages(response.wsgi_request)
+    assert response.url == reverse("admin:index")
+    assert "has no log yet. Run: manage.py migrate bamboo_audit" in str(message)
+
+
+def test_the_list_takes_no_lookup_that_would_read_the_whole_log(viewer, record_factory):
+    record_factory()
+    assert viewer.get(reverse(LIST), {"data__icontains": "x"}).status_code == 400
