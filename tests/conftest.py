@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+import threading
 from typing import Any
 
 import pytest
@@ -11,6 +13,13 @@ from audit.capture import ids, record
 from audit.capture.failures import failures
 from audit.capture.writer import writer
 from audit.log import append
+
+# Whoever runs the suite in a shell's background has SIGINT ignored, and so would all that the
+# tests start and end with Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and (
+    threading.current_thread() is threading.main_thread()
+):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
