@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from audit.capture.ids import Ids
 from audit.capture.text import describe
-from audit.exceptions import LogUnavailable
 
 logger = logging.getLogger("audit")
 
@@ -114,8 +113,7 @@ class Failures:
             (ids and ids.node_id) or "none",
             f" (and {more} more since the last message)" if more else "",
             describe(error).strip(),
-            # A database that is away is no riddle; anything else may be a fault of ours.
-            exc_info=None if isinstance(error, LogUnavailable) else error,
+            exc_info=error,
         )
 
     def take(self) -> Gap:
