@@ -277,7 +277,7 @@ def test_a_first_project(project):
     assert set(re.findall(r"bamboo_audit\.\w+", said)) == {"bamboo_audit.I001"}
     status = json.loads(project("audit_status", "--json"))
     assert (status["healthy"], status["engine_connected"]) == (True, False)
-    assert "bamboo-pipeline is not installed" in project("audit_status")
+    assert "none here: nothing is recorded" in project("audit_status")
 
     assert project("shell", "--command", SHOW_THE_RECORD_LIST).split()[-3:] == [
         "200",
