@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from audit.capture.context import context
+from audit.tagging import tag
 
-__all__ = ["__version__", "context"]
+__all__ = ["__version__", "context", "tag"]
 
 __version__ = "0.1.0"

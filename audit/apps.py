@@ -9,7 +9,9 @@ from django.core import checks as django_checks
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
-from audit import checks, partitions, receivers
+from audit import checks, conf, partitions, receivers
+from audit.capture import celery
+from audit.shipping import workers
 
 
 class AuditConfig(AppConfig):
@@ -21,7 +23,10 @@ class AuditConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        conf.set_default()
         receivers.connect()
+        celery.connect()
+        workers.connect()
         django_checks.register(checks.check_configuration)
         django_checks.register(checks.check_log, django_checks.Tags.database)
         post_migrate.connect(_top_up, sender=self, dispatch_uid="bamboo_audit.top_up")

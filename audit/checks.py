@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,8 @@ from django.core.checks import CheckMessage, Error, Info
 from django.core.checks import Warning as Caution
 from django.db import connections, router
 
-from audit import conf, delivery, partitions, receivers
+from audit import conf, engine, partitions, receivers
+from audit.events import VOCABULARY
 from audit.exceptions import AuditError
 from audit.log import ddl, facts
 from audit.routers import APP_LABEL
@@ -29,7 +31,33 @@ def check_configuration(
     ]
     if conf.get("DELIVERY") == "off":
         return found
-    return [*found, *_check_database(), *_check_engine()]
+    return [*found, *_check_event_types(), *_check_database(), *_check_engine()]
+
+
+def _check_event_types() -> list[CheckMessage]:
+    """A slip of the pen here would switch off a control, and say nothing."""
+    found: list[CheckMessage] = []
+    for key in ("EXCLUDE_EVENTS", "REQUIRE_REASON"):
+        for name in conf.get(key):
+            if name in VOCABULARY:
+                continue
+            near = difflib.get_close_matches(name, VOCABULARY, n=1)
+            found.append(
+                Caution(
+                    f"BAMBOO_AUDIT[{key!r}] names the event type {name!r}, which is not known.",
+                    hint=(f'Did you mean "{near[0]}"? ' if near else "")
+                    + "docs/reference/events.md lists them. A newer engine's may be silenced: "
+                    'SILENCED_SYSTEM_CHECKS = ["bamboo_audit.W016"].',
+                    id="bamboo_audit.W016",
+                )
+            )
+    return found
+
+
+def _meanwhile() -> str:
+    if conf.get("DELIVERY") == "spool":
+        return "records wait in the spool until it is"
+    return "every event is lost"
 
 
 def _check_database() -> list[CheckMessage]:
@@ -109,7 +137,7 @@ def _check_routers(alias: str) -> list[CheckMessage]:
             )
         )
     # Without an engine nothing is recorded here, and on its own connection the engine decides.
-    shared = delivery.engine_database() in (None, alias)
+    shared = engine.database() in (None, alias)
     if not shared and "connect_timeout" not in _options(alias):
         found.append(
             Caution(
@@ -222,7 +250,7 @@ def check_log(
     if report is None:
         return [
             Caution(
-                f"The log is not in database {alias!r} yet: every event is lost.",
+                f"The log is not in database {alias!r} yet: {_meanwhile()}.",
                 hint=f"Run: manage.py migrate bamboo_audit --database {alias} (and before it "
                 f"migrate bamboo_audit zero --database {alias}, where it was migrated while the "
                 "log was to be elsewhere).",

@@ -8,62 +8,22 @@ are accepted too (see ``audit.capture.ids``).
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
 from typing import Final
 
-
-class Nature(enum.Enum):
-    """What an event says about the world."""
-
-    ATTEMPT = "attempt"
-    """Something was asked for; the engine may still refuse it (pre_ without post_)."""
-    FACT = "fact"
-    """Something has happened."""
-    PHASE = "phase"
-    """A node passed a point of its execution; no statement about its state."""
-
-
-class Origin(enum.Enum):
-    """Who sends it."""
-
-    CALLER = "caller"
-    """The engine, in the process of whoever called its API."""
-    WORKER = "worker"
-    """The engine, in a Celery worker."""
-    RECORDER = "recorder"
-    """bamboo-audit itself."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventType:
-    """One event type: ``name`` as stored, meanings, and the id keys of its data."""
-
-    name: str
-    meaning: str
-    meaning_zh: str
-    ids: tuple[str, ...]
-    nature: Nature
-    origin: Origin
-    intervention: bool = False
-    """True for what a person does to a run or node."""
-
+from audit.event_type import EventType, Nature, Origin
 
 POST_SET_STATE: Final = "post_set_state"
 """The engine's other signal, recorded beside ``pipeline_event``."""
+PRE_PREPARE: Final = "pre_prepare_run_pipeline"
+"""The first event of a run, which carries all that is known of it."""
+RUN_TAGGED: Final = "run_tagged"
+"""Tags that were given to a run later."""
 GAP: Final = "gap"
 """Records that are known or suspected to be missing."""
-
-
-def _prepare(name: str, meaning: str, meaning_zh: str, nature: Nature) -> EventType:
-    return EventType(
-        name=name,
-        meaning=meaning,
-        meaning_zh=meaning_zh,
-        ids=("pipeline",),
-        nature=nature,
-        origin=Origin.CALLER,
-    )
+POLLS_SUPPRESSED: Final = "polls_suppressed"
+"""Polls that were not recorded (``POLL_SAMPLING``), where no later record of the node says so."""
+NODE_FAILURE_DETAIL: Final = "node_failure_detail"
+"""Why a node failed, read from the engine afterwards."""
 
 
 def _operation(
@@ -85,31 +45,35 @@ def _operation(
     return event("pre", asked, asked_zh, Nature.ATTEMPT), event("post", done, done_zh, Nature.FACT)
 
 
-def _worker(
-    name: str, meaning: str, meaning_zh: str, nature: Nature, ids: tuple[str, ...] | None = None
+def _event(
+    name: str,
+    meaning: str,
+    meaning_zh: str,
+    nature: Nature,
+    ids: tuple[str, ...] = ("root_pipeline_id", "node_id"),
+    origin: Origin = Origin.WORKER,
 ) -> EventType:
     return EventType(
-        name=name,
-        meaning=meaning,
-        meaning_zh=meaning_zh,
-        ids=ids or ("root_pipeline_id", "node_id"),
-        nature=nature,
-        origin=Origin.WORKER,
+        name=name, meaning=meaning, meaning_zh=meaning_zh, nature=nature, ids=ids, origin=origin
     )
 
 
 ENGINE_EVENTS: Final[tuple[EventType, ...]] = (
-    _prepare(
-        "pre_prepare_run_pipeline",
+    _event(
+        PRE_PREPARE,
         "A run is about to be prepared; carries the whole tree",
         "任务即将准备执行，携带完整流程树",
         Nature.ATTEMPT,
+        ("pipeline",),
+        Origin.CALLER,
     ),
-    _prepare(
+    _event(
         "post_prepare_run_pipeline",
         "A run was prepared and handed to the workers",
         "任务准备完成，已交给执行进程",
         Nature.FACT,
+        ("pipeline",),
+        Origin.CALLER,
     ),
     *_operation(
         "pause_pipeline",
@@ -207,62 +171,62 @@ ENGINE_EVENTS: Final[tuple[EventType, ...]] = (
         "请求重试失败的子流程",
         "失败的子流程已重试",
     ),
-    _worker("node_enter", "A service activity was entered", "进入标准插件节点", Nature.FACT),
-    _worker(
+    _event("node_enter", "A service activity was entered", "进入标准插件节点", Nature.FACT),
+    _event(
         "pre_execute",
         "A plugin's execute() is about to be called",
         "即将调用插件 execute()",
         Nature.PHASE,
     ),
-    _worker(
+    _event(
         "post_execute",
         "A plugin's execute() returned true",
         "插件 execute() 返回成功",
         Nature.PHASE,
     ),
-    _worker(
+    _event(
         "pre_schedule",
         "A plugin's schedule() is about to be called: a poll or a callback",
         "即将调用插件 schedule()：轮询或回调",
         Nature.PHASE,
     ),
-    _worker(
+    _event(
         "post_schedule",
         "A plugin's schedule() returned true",
         "插件 schedule() 返回成功",
         Nature.PHASE,
     ),
-    _worker(
+    _event(
         "node_execute_fail",
         "A node failed in execute(); not sent when the error is ignored",
         "节点 execute() 失败；忽略错误时不发送",
         Nature.FACT,
     ),
-    _worker(
+    _event(
         "node_schedule_fail",
         "A node failed in schedule(); not sent when the error is ignored",
         "节点 schedule() 失败；忽略错误时不发送",
         Nature.FACT,
     ),
-    _worker(
+    _event(
         "node_execute_exception",
         "A plugin's execute() raised; carries the traceback",
         "插件 execute() 抛出异常，携带堆栈",
         Nature.FACT,
     ),
-    _worker(
+    _event(
         "node_schedule_exception",
         "A plugin's schedule() raised; carries the traceback",
         "插件 schedule() 抛出异常，携带堆栈",
         Nature.FACT,
     ),
-    _worker(
+    _event(
         "node_finish",
         "A node finished; for a subprocess: it was entered",
         "节点执行完成；对子流程而言表示进入",
         Nature.FACT,
     ),
-    _worker(
+    _event(
         "pipeline_finish",
         "The root pipeline finished; the end event's node_finish still follows",
         "根流程执行完成；结束节点的 node_finish 随后到达",
@@ -273,21 +237,38 @@ ENGINE_EVENTS: Final[tuple[EventType, ...]] = (
 """The 37 types of ``pipeline.eri.signals.pipeline_event``."""
 
 OTHER_EVENTS: Final[tuple[EventType, ...]] = (
-    EventType(
-        name=POST_SET_STATE,
-        meaning="The engine changed the state of a node or pipeline",
-        meaning_zh="引擎变更了节点或流程的状态",
+    _event(
+        POST_SET_STATE,
+        "The engine changed the state of a node or pipeline",
+        "引擎变更了节点或流程的状态",
+        Nature.FACT,
         ids=("root_id", "parent_id", "node_id"),
-        nature=Nature.FACT,
-        origin=Origin.WORKER,
     ),
-    EventType(
-        name=GAP,
-        meaning="Records are known or suspected to be missing here",
-        meaning_zh="此处已知或疑似缺失记录",
-        ids=(),
-        nature=Nature.FACT,
+    _event(
+        RUN_TAGGED, "A run was given tags", "为任务添加了标签", Nature.FACT, (), Origin.RECORDER
+    ),
+    _event(
+        POLLS_SUPPRESSED,
+        "Polls of a node were counted and not recorded, as POLL_SAMPLING asks for",
+        "节点的部分轮询按 POLL_SAMPLING 仅计数、未记录",
+        Nature.FACT,
         origin=Origin.RECORDER,
+    ),
+    _event(
+        NODE_FAILURE_DETAIL,
+        "Why a node failed, read from the engine's tables afterwards",
+        "节点失败原因，事后从引擎数据表读取",
+        Nature.FACT,
+        ("root_pipeline_id", "node_id"),
+        Origin.RECORDER,
+    ),
+    _event(
+        GAP,
+        "Records are known or suspected to be missing here",
+        "此处已知或疑似缺失记录",
+        Nature.FACT,
+        (),
+        Origin.RECORDER,
     ),
 )
 

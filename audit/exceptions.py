@@ -5,6 +5,11 @@ AuditError
 ├── LogUnavailable
 │   └── OutcomeUnknown
 ├── RecordRefused
+├── NoPartition
+├── FenceMoved
+├── SpoolUnusable
+│   └── SpoolFull
+├── SpoolCorrupted
 └── PostgresNotStarted
 """
 
@@ -34,6 +39,26 @@ class OutcomeUnknown(LogUnavailable):
 
 class RecordRefused(AuditError):
     """The log's database refused a record. Trying again with the same record will not work."""
+
+
+class NoPartition(AuditError):
+    """The log has no partition for the next position. Run manage.py audit_partitions."""
+
+
+class FenceMoved(AuditError):
+    """The log has a writer's records up to another position than the shipper knew."""
+
+
+class SpoolUnusable(AuditError):
+    """The spool's folder cannot be used. Set BAMBOO_AUDIT['SPOOL_DIR'] to a local folder."""
+
+
+class SpoolFull(SpoolUnusable):
+    """The spool holds as much as it may. Records are shipped from it as soon as the log answers."""
+
+
+class SpoolCorrupted(AuditError):
+    """A file of the spool is damaged, or none of ours."""
 
 
 class PostgresNotStarted(AuditError):

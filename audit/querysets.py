@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
+from django.db.models import Q
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.lookups import Exact
 
@@ -13,6 +15,14 @@ from audit.exceptions import AppendOnlyError
 
 if TYPE_CHECKING:
     from audit.models import PipelineEventRecord  # noqa: F401 - the type of the rows
+
+
+class _AnyOf(models.Func):
+    """A column is among an array's elements. Not IN: no index serves that with a subquery."""
+
+    template = "(%(expressions)s))"
+    arg_joiner = " = ANY("
+    output_field = models.BooleanField()
 
 
 def _append_only(*_: Any, **__: Any) -> NoReturn:
@@ -23,8 +33,17 @@ class RecordQuerySet(models.QuerySet["PipelineEventRecord"]):
     """Records by run, node, type, time and actor. Lazy, like every Django queryset."""
 
     def for_run(self, root_pipeline_id: str) -> Self:
-        """Records of one run, of its subprocesses and of all their nodes."""
-        return self.filter(root_pipeline_id=root_pipeline_id)
+        """Records of one run, of its subprocesses and of all their nodes.
+
+        Also operations that were stored before anybody knew which run their node is in: they
+        are found by the nodes that the run's other records name.
+        """
+        run = Q(root_pipeline_id=root_pipeline_id)
+        named = self.model._default_manager.using(self.db).filter(run).exclude(node_id="")
+        nodes = ArraySubquery(named.order_by().values("node_id").distinct())
+        of_its_nodes = Q(_AnyOf("node_id", nodes)) | Q(_AnyOf("pipeline_id", nodes))
+        rootless = Q(root_pipeline_id="") & (of_its_nodes | Q(pipeline_id=root_pipeline_id))
+        return self.filter(run | rootless)
 
     for_pipeline = for_run
 

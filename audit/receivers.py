@@ -7,18 +7,19 @@ leaves pipelines stuck, fails nodes, or makes the engine send its task again wit
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.apps import apps
 from django.dispatch import Signal
 
-from audit import conf, delivery
+from audit import delivery
 from audit.capture import ids
 from audit.capture.encode import Note
 from audit.capture.failures import failures
 from audit.capture.ids import Ids
 from audit.capture.text import describe
+from audit.delivery import straight
 from audit.events import POST_SET_STATE
 from audit.exceptions import SoftTimeLimit
 
@@ -30,37 +31,66 @@ ENGINE_SENDER: Final = "pipeline.eri.models.State"
 def on_pipeline_event(sender: Any = None, event: Any = None, **_: Any) -> None:
     """Receiver of ``pipeline.eri.signals.pipeline_event``."""
     event_type, found = "?", None
-    notes: list[Note] = []
+    notes: Sequence[Note] = ()
     try:
-        event_type = str(getattr(event, "event_type", None) or "unknown")
-        data = getattr(event, "data", None)
+        try:
+            event_type, data = event.event_type, event.data
+        except AttributeError:
+            event_type = getattr(event, "event_type", "")
+            data = getattr(event, "data", None)
+        if type(event_type) is not str or not event_type:
+            event_type = str(event_type or "unknown")
         # Ids first, whatever is recorded: the tree that says where nodes stand comes once.
-        found = _ids(lambda: ids.of_pipeline_event(event_type, data), notes)
-        delivery.deliver(event_type, data, found, sender=None, notes=notes)
+        try:
+            found = ids.of_pipeline_event(event_type, data)
+        except SoftTimeLimit:
+            raise
+        except Exception as error:
+            found, notes = Ids(), _unreadable(error)
+        if not straight.worker_event(event_type, data, found):
+            delivery.deliver(event_type, data, found, None, notes)
     except SoftTimeLimit:
         raise
     except Exception as error:
-        _report(event_type, found, error)
+        report(event_type, found, error)
 
 
 def on_post_set_state(sender: Any = None, **values: Any) -> None:
     """Receiver of ``pipeline.eri.signals.post_set_state``; keeps who sent it."""
     found = None
-    notes: list[Note] = []
+    notes: Sequence[Note] = ()
     try:
-        data = {key: value for key, value in values.items() if key != "signal"}
-        name = _sender_name(sender)
-        from_engine = name == ENGINE_SENDER
-        found = _ids(lambda: ids.of_state_change(data, from_engine=from_engine), notes)
-        if conf.get("RECORD_STATE_CHANGES"):
-            delivery.deliver(POST_SET_STATE, data, found, sender=name, notes=notes)
+        values.pop("signal", None)
+        usual, usual_name = _usual
+        name: str | None = usual_name
+        if sender is not usual:
+            name = _sender_name(sender)
+        elif straight.state_change(usual_name, values):
+            return
+        try:
+            found = ids.of_state_change(values, from_engine=name == ENGINE_SENDER)
+        except SoftTimeLimit:
+            raise
+        except Exception as error:
+            found, notes = Ids(), _unreadable(error)
+        delivery.deliver(POST_SET_STATE, values, found, name, notes)
     except SoftTimeLimit:
         raise
     except Exception as error:
-        _report(POST_SET_STATE, found, error)
+        report(POST_SET_STATE, found or _ids_of(values), error)
 
 
-def _report(event_type: str, found: Ids | None, error: Exception) -> None:
+def _ids_of(values: Mapping[str, Any]) -> Ids | None:
+    try:
+        return ids.of_state_change(values, from_engine=False)
+    except SoftTimeLimit:
+        raise
+    except Exception:
+        return None
+
+
+def report(event_type: str, found: Ids | None, error: Exception) -> None:
+    """Count and log what could not be recorded; nothing comes back."""
     try:
         failures.failed(event_type, found, error)
     except SoftTimeLimit:
@@ -69,22 +99,24 @@ def _report(event_type: str, found: Ids | None, error: Exception) -> None:
         pass
 
 
+_usual: tuple[type, str] = (type(None), "")
+"""The last class that sent a state change, which is the engine's, and its name."""
+
+
 def _sender_name(sender: Any) -> str | None:
+    global _usual
     if sender is None:
         return None
     kind = sender if isinstance(sender, type) else type(sender)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if kind is sender:
+        _usual = kind, name
+    return name
 
 
-def _ids(find: Callable[[], Ids], notes: list[Note]) -> Ids:
-    """The ids, or none where the payload fights back: the event is recorded all the same."""
-    try:
-        return find()
-    except SoftTimeLimit:
-        raise
-    except Exception as error:
-        notes.append({"path": "ids", "was": "unreadable", "lost": describe(error)})
-        return Ids()
+def _unreadable(error: Exception) -> list[Note]:
+    """The payload fights back; the event is recorded all the same, without ids."""
+    return [{"path": "ids", "was": "unreadable", "lost": describe(error)}]
 
 
 def signals() -> Mapping[str, Signal]:

@@ -10,10 +10,16 @@ from audit import conf, partitions, receivers
 from audit.capture import failures
 from audit.exceptions import AuditError
 from audit.log import facts
+from audit.shipping import report
+from audit.shipping.caretaker import SILENCE
 
 GAPS_SINCE = datetime.timedelta(days=7)
+REASONS_SINCE = datetime.timedelta(days=7)
 GAPS_ALARM = datetime.timedelta(days=1)
 """A gap makes the recorder unhealthy for so long; it is shown for longer."""
+WAITING_ALARM = datetime.timedelta(minutes=1)
+"""Records that wait for so long in the spool make it unhealthy."""
+NEARLY_FULL = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +34,10 @@ class Status:
     newest: facts.Newest | None
     partitions: partitions.Report | None
     gaps: facts.Gaps | None
+    writers: facts.Writers | None
+    spool: report.Report | None
+    without_reason: int | None
+    """Records of ``REQUIRE_REASON`` types without one; None where no type requires one."""
     failures: failures.Summary
     problems: list[str]
 
@@ -45,13 +55,18 @@ def read() -> Status:
     alias = conf.get("DATABASE")
     problems: list[str] = []
     now = datetime.datetime.now(datetime.UTC)
-    log = newest = report = gaps = None
+    log = newest = found = gaps = writers = without_reason = None
+    require_reason = conf.get("REQUIRE_REASON")
     try:
         log = facts.log_facts(alias)
         if log.present:
             newest = facts.newest(alias)
-            report = partitions.report(alias)
+            found = partitions.report(alias)
             gaps = facts.gaps(alias, now - GAPS_SINCE)
+            writers = facts.writers(alias, SILENCE)
+        if log.present and require_reason:
+            since = now - REASONS_SINCE
+            without_reason = facts.without_reason(alias, require_reason, since)
     except AuditError as error:
         problems.append(
             f"The log's database {alias!r} cannot be asked: {' '.join(str(error).split())} "
@@ -61,10 +76,12 @@ def read() -> Status:
         problems.append('Nothing is recorded: BAMBOO_AUDIT["DELIVERY"] is "off".')
     elif not conf.enabled():
         problems.append("Nothing is recorded: the kill switch is off (ENABLED).")
-    problems += _log_problems(alias, log, report)
+    problems += _log_problems(alias, log, found)
+    spool = report.read(alias) if conf.get("DELIVERY") == "spool" else None
+    problems += _shipping_problems(writers, spool, now)
     if gaps is not None and gaps.last_at is not None and gaps.last_at > now - GAPS_ALARM:
         problems.append(
-            f"{gaps.events:,} events were not recorded in the last 7 days. "
+            f"{_how_many(gaps)} events were not recorded in the last 7 days. "
             'See why: PipelineEventRecord.objects.of_type("gap").'
         )
     counted = failures.failures.summary()
@@ -80,15 +97,67 @@ def read() -> Status:
         engine_connected=receivers.are_connected(),
         log=log,
         newest=newest,
-        partitions=report,
+        partitions=found,
         gaps=gaps,
+        writers=writers,
+        spool=spool,
+        without_reason=without_reason,
         failures=counted,
         problems=problems,
     )
 
 
+def _how_many(gaps: facts.Gaps) -> str:
+    if not gaps.unknown:
+        return f"{gaps.events:,}"
+    return f"At least {gaps.events:,}" if gaps.events else "An unknown number of"
+
+
+def _shipping_problems(
+    writers: facts.Writers | None, spool: report.Report | None, now: datetime.datetime
+) -> list[str]:
+    found = []
+    if writers is not None and writers.silent:
+        found.append(
+            f"{writers.silent:,} writers have not been seen for {SILENCE}, and did not close. "
+            "Start their host again, or it will be told by a gap record."
+        )
+    if spool is None:
+        return found
+    if not spool.usable:
+        found.append(f"{spool.why_not} Records are kept in memory, and lost with a process.")
+    if spool.oldest_at is not None and now - spool.oldest_at > WAITING_ALARM:
+        whose = f"process {spool.shipper_pid} ships" if spool.shipper_pid else "nobody ships"
+        found.append(
+            f"{spool.waiting:,} records wait in {spool.path}, the oldest since "
+            f"{spool.oldest_at:%Y-%m-%d %H:%M:%S %Z}; {whose}. Run: manage.py audit_ship"
+        )
+    if spool.bytes > conf.get("SPOOL_MAX_BYTES") * NEARLY_FULL:
+        found.append(
+            f"The spool {spool.path} is nearly full: {spool.bytes:,} of "
+            f"{conf.get('SPOOL_MAX_BYTES'):,} bytes (SPOOL_MAX_BYTES). Run: manage.py audit_ship"
+        )
+    found += [
+        f"{other} holds records that nobody ships: its database is another than that of the "
+        "present DATABASES, or has another address there. Run manage.py audit_ship with those it "
+        "was made with; if it is of no use any more, remove it."
+        for other in spool.left_behind
+    ]
+    if spool.unreadable:
+        found.append(
+            f"{spool.unreadable:,} segments could not be read: *.bad in {spool.path}. Keep them "
+            "for whoever can, then remove them."
+        )
+    if spool.refused_bytes:
+        found.append(
+            f"The database refused payloads; they are in refused.jsonl in {spool.path}, and as "
+            "text in the log. Look into them, then remove the file."
+        )
+    return found
+
+
 def _log_problems(
-    alias: str, log: facts.LogFacts | None, report: partitions.Report | None
+    alias: str, log: facts.LogFacts | None, parts: partitions.Report | None
 ) -> list[str]:
     if log is None:
         return []
@@ -97,9 +166,9 @@ def _log_problems(
             f"Database {alias!r} has no log. Run: manage.py migrate bamboo_audit --database {alias}"
         ]
     found = []
-    if report is not None and report.ahead < 1:
+    if parts is not None and parts.ahead < 1:
         found.append("No empty partition is ahead. Run: manage.py audit_partitions")
-    if not log.guarded or (report and not all(p.guarded for p in report.partitions)):
+    if not log.guarded or (parts and not all(p.guarded for p in parts.partitions)):
         found.append(
             "The database no longer refuses changes of the log: its triggers are gone or off. "
             "manage.py check --database names them."

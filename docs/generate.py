@@ -37,7 +37,7 @@ def settings_page() -> str:
         "## The kill switch\n",
         f"The environment variable `{conf.ENABLED_VARIABLE}` goes before `ENABLED`. `0`, `false`, "
         "`no` or `off` switch recording off, anything else on. `@/path/to/file` lets the text of "
-        f"that file decide, read at most every {conf.SWITCH_FILE_SECONDS:g} s, so that writing "
+        "that file decide, read once a second, so that writing "
         "`off` into it switches running processes; a file that is missing means on. What is not "
         "recorded meanwhile is told by a `gap` record afterwards.",
     ]

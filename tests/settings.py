@@ -20,6 +20,9 @@ STATIC_URL = "static/"
 
 DATABASES = {"default": database(ensure(durable=False))}
 
+# Most tests want to see a record at once; those of the spool and of shipping say so.
+BAMBOO_AUDIT = {"DELIVERY": "inline"}
+
 INSTALLED_APPS = [
     "audit",
     "django.contrib.admin",

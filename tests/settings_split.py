@@ -14,4 +14,4 @@ DATABASES = {
 }
 DATABASES["audit"]["OPTIONS"]["connect_timeout"] = 3
 DATABASE_ROUTERS = ["audit.routers.AuditRouter"]
-BAMBOO_AUDIT = {"DATABASE": "audit"}
+BAMBOO_AUDIT = {"DATABASE": "audit", "DELIVERY": "inline"}

@@ -212,6 +212,16 @@ def test_w004_other_migrations_in_the_logs_database(settings, own_database):
     assert not {"E006", "E007"} & found().keys()
 
 
+@pytest.mark.parametrize("key", ["EXCLUDE_EVENTS", "REQUIRE_REASON"])
+def test_w016_an_event_type_with_a_slip_of_the_pen(configure, key):
+    configure(**{key: ["pre_skip_node", "pre_skip_nodes"]})
+    message = found()["W016"]
+    assert f"'{key}'] names the event type 'pre_skip_nodes'" in message.msg
+    assert message.hint.startswith('Did you mean "pre_skip_node"?')
+    configure(**{key: ["pre_skip_node"]})
+    assert "W016" not in found()
+
+
 @needs_engine
 def test_w005_no_connect_timeout(own_database, add_database):
     add_database("log", OPTIONS={})
@@ -297,12 +307,18 @@ def test_w011_an_old_server(monkeypatch):
 
 
 @uses_database
-def test_w012_the_log_is_not_there(log_connection):
+@pytest.mark.parametrize(
+    ("delivery", "meanwhile"),
+    [("spool", "records wait in the spool until it is."), ("inline", "every event is lost.")],
+)
+def test_w012_the_log_is_not_there(log_connection, configure, delivery, meanwhile):
+    configure(DELIVERY=delivery)
     with log_connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE {TABLE} RENAME TO away")
     alias = conf.get("DATABASE")
     (message,) = found_in_log().values()
     assert f"Run: manage.py migrate bamboo_audit --database {alias}" in message.hint
+    assert message.msg.endswith(meanwhile)
 
 
 @uses_database

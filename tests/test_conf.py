@@ -5,12 +5,13 @@ import logging
 import math
 import re
 from collections import UserDict
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 from django.conf import settings as django_settings
 
-from audit import conf
+from audit import conf, options
 
 
 @pytest.fixture
@@ -27,7 +28,8 @@ def configure(settings):
 @pytest.fixture(autouse=True)
 def no_switch(monkeypatch):
     monkeypatch.delenv(conf.ENABLED_VARIABLE, raising=False)
-    monkeypatch.setattr(conf, "_switch_file_seen", ("", 0.0, True))
+    monkeypatch.setattr(conf, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(conf, "_snapshot", conf._snapshot._replace(looked_at=-math.inf))
     monkeypatch.setattr(conf, "_complained_at", -math.inf)
 
 
@@ -35,24 +37,55 @@ def answer() -> bool:
     return False
 
 
+async def a_coroutine(_: object) -> None:
+    """As a setting it could not be awaited."""
+
+
 # Each option: its default, values that are taken, values that are not.
 OPTIONS = {
     "ENABLED": (True, [True, False, answer, lambda: True], [1, 0, None, "yes", "False", []]),
     "DATABASE": ("default", ["default", "audit", "gone"], ["", None, 5, b"audit", ["audit"]]),
-    "DELIVERY": ("inline", ["inline", "off"], ["OFF", "spool", "", None, False, ["off"], {}]),
+    "DELIVERY": ("spool", ["spool", "inline", "off"], ["OFF", "", None, False, ["off"], {}]),
     "INLINE_TIMEOUT": (
         2.0,
         [0.01, 1, 2.5, 60],
         [0, 0.009, 60.1, -1, math.nan, math.inf, True, None, "2", 2j],
     ),
+    "SPOOL_DIR": (None, [None, "/var/spool", Path("/x")], ["", "spool", Path("x"), 5, b"/x"]),
+    "SPOOL_MAX_BYTES": (1 << 30, [16 << 20, 1 << 50], [0, (16 << 20) - 1, 1e9, True, None]),
+    "SPOOL_SYNC": (False, [True, False], [1, 0, None, "True"]),
+    "FLUSH_INTERVAL": (0.5, [0.01, 1, 60], [0, 0.009, -1, 61, True, None, "1"]),
+    "SHIP_IN_BACKGROUND": (True, [True, False], [1, 0, None, "True"]),
     "RECORD_STATE_CHANGES": (True, [True, False], [1, 0, None, "True"]),
     "EXCLUDE_EVENTS": (
         (),
         [(), [], ["node_enter"], {"node_enter"}, frozenset({"a", "b"})],
         ["node_enter", b"x", None, 5, {"node_enter": True}, [""], [None], [b"x"], iter(["a"])],
     ),
+    "MAX_EVENT_BYTES": (
+        4 << 20,
+        [16 << 10, 64 << 20],
+        [0, (16 << 10) - 1, (64 << 20) + 1, 1e6, True, None, "4"],
+    ),
+    "TREES": ("full", ["full", "outline"], ["FULL", "", None, True, ["full"]]),
+    "POLL_SAMPLING": (
+        None,
+        [None, 0.1, 1, 60, 86_400],
+        [0, 0.09, 86_401, -1, math.nan, math.inf, True, False, "60", [60]],
+    ),
+    "ACTOR": (None, [None, len, lambda request: "x"], ["x", 5, {}, a_coroutine]),
+    "REQUIRE_REASON": (
+        (),
+        [(), ["pre_retry_node"], {"pre_retry_node"}],
+        ["pre_retry_node", None, [""], {"a": 1}],
+    ),
+    "RUN_TAGS": (
+        {},
+        [{}, {"task": "root_pipeline_data.task_id", "size": len}, MappingProxyType({"a": "b"})],
+        ["task", ["task"], None, {"": "a"}, {"a": ""}, {"a": "b."}, {5: "a"}, {"a": a_coroutine}],
+    ),
     "REDACT": (
-        conf.DEFAULT_REDACT,
+        options.DEFAULT_REDACT,
         [[], ["pin"], {"密码"}, ("a", "b")],
         ["pin", None, [""], ["pin", 5], {"pin": 1}, [None], [" "], ["pin", "_-"]],
     ),
@@ -95,7 +128,8 @@ def test_the_default_holds_without_the_setting(settings, name):
 @pytest.mark.parametrize(("name", "value"), cases(1))
 def test_a_valid_value_holds(configure, name, value):
     configure({name: value})
-    assert conf.get(name) is value
+    several = isinstance(value, list | set | frozenset)
+    assert conf.get(name) == (tuple(value) if several else value)
     assert conf.mistakes() == []
 
 
@@ -110,8 +144,8 @@ def test_a_wrong_value_is_named_and_the_default_holds(configure, name, value):
 
 
 def test_one_wrong_value_leaves_the_others(configure):
-    configure({"DELIVERY": "spool", "PARTITIONS_AHEAD": 7})
-    assert conf.get("DELIVERY") == "inline"
+    configure({"DELIVERY": "pigeon", "PARTITIONS_AHEAD": 7})
+    assert conf.get("DELIVERY") == "spool"
     assert conf.get("PARTITIONS_AHEAD") == 7
 
 
@@ -160,12 +194,9 @@ def test_all_mistakes_are_told_at_once(configure):
     ]
 
 
-def test_changes_take_effect_at_once(configure):
-    live = {"PARTITIONS_AHEAD": 3}
-    configure(live)
+def test_another_dict_holds_at_once(configure):
+    configure({"PARTITIONS_AHEAD": 3})
     assert conf.get("PARTITIONS_AHEAD") == 3
-    live["PARTITIONS_AHEAD"] = 4
-    assert conf.get("PARTITIONS_AHEAD") == 4
     configure({"PARTITIONS_AHEAD": 5})
     assert conf.get("PARTITIONS_AHEAD") == 5
 
@@ -270,9 +301,9 @@ def switch(tmp_path, monkeypatch):
 
 def wait_a_second(monkeypatch) -> None:
     """As if the answer had been read that long ago."""
-    path, at, answered = conf._switch_file_seen
-    seen = (path, at - conf.SWITCH_FILE_SECONDS, answered)
-    monkeypatch.setattr(conf, "_switch_file_seen", seen)
+    before = conf._snapshot
+    long_ago = before._replace(looked_at=before.looked_at - conf.LOOK_SECONDS)
+    monkeypatch.setattr(conf, "_snapshot", long_ago)
 
 
 @pytest.mark.parametrize(
@@ -314,12 +345,30 @@ def test_a_file_that_is_not_there_means_on(configure, switch, monkeypatch):
 def test_a_folder_or_nothing_for_a_file_means_on(configure, monkeypatch, tmp_path):
     for value in (f"@{tmp_path}", "@"):
         monkeypatch.setenv(conf.ENABLED_VARIABLE, value)
+        wait_a_second(monkeypatch)
         assert conf.enabled() is True
 
 
-def test_another_file_is_read_at_once(configure, switch, monkeypatch, tmp_path):
-    switch.write_text("off")
-    assert conf.enabled() is False
-    (tmp_path / "other").write_text("on")
-    monkeypatch.setenv(conf.ENABLED_VARIABLE, f"@{tmp_path / 'other'}")
-    assert conf.enabled() is True
+# Looked up live.
+
+
+def test_a_setting_changed_in_place_is_noticed_within_a_second(settings, monkeypatch):
+    settings.BAMBOO_AUDIT = {"EXCLUDE_EVENTS": ["a"], "DATABASE": "one"}
+    assert conf.current()["EXCLUDE_EVENTS"] == ("a",)
+    settings.BAMBOO_AUDIT["EXCLUDE_EVENTS"].append("b")
+    wait_a_second(monkeypatch)
+    assert conf.get("EXCLUDE_EVENTS") == ("a", "b")
+    settings.BAMBOO_AUDIT["DATABASE"] = "two"
+    wait_a_second(monkeypatch)
+    assert conf.get("DATABASE") == "two"
+    del settings.BAMBOO_AUDIT
+    assert conf.get("DATABASE") == "default"
+
+
+def test_settings_that_stay_the_same_are_looked_through_once(settings, monkeypatch):
+    settings.BAMBOO_AUDIT = {"EXCLUDE_EVENTS": ["a"], "REDACT": {"x", "y"}}
+    first = conf.current()
+    wait_a_second(monkeypatch)
+    assert conf.current() is first
+    monkeypatch.setattr(conf, "_look", None)
+    assert conf.current() is first

@@ -11,8 +11,9 @@ from django.db import connections, transaction
 from django.db.utils import OperationalError
 
 import audit
-from audit import conf, delivery, receivers
+from audit import conf, receivers
 from audit.capture.failures import failures
+from audit.delivery import inline
 from audit.events import GAP
 from audit.log import append
 from audit.models import PipelineEventRecord
@@ -42,7 +43,7 @@ def written(since):
 
 @pytest.fixture
 def top_up_always(monkeypatch):
-    monkeypatch.setattr(delivery, "TOP_UP_EVERY", 1)
+    monkeypatch.setattr(inline, "TOP_UP_EVERY", 1)
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_a_gap_is_of_nobodys_doing_and_holds_no_secret(since):
 
 
 def test_an_empty_gap_is_not_told(since):
-    delivery._tell_gap()
+    inline._tell_gap()
     assert written(since) == []
 
 
@@ -120,7 +121,7 @@ def test_an_event_that_is_sent_while_another_is_recorded_is_counted(since, monke
     insert = append._insert
 
     def inserting(made, *args):
-        if made.event_type == "outer":
+        if made["event_type"] == "outer":
             send("inner")
         return insert(made, *args)
 
@@ -145,18 +146,18 @@ def test_an_actor_of_any_length_is_recorded_and_found(since, size, letter):
 
 
 def test_a_refused_record_does_not_make_the_log_rest(monkeypatch):
-    monkeypatch.setattr(delivery, "PAUSE_AFTER", 0.0)
+    monkeypatch.setattr(inline, "PAUSE_AFTER", 0.0)
     broken = append.queries()["append_record"].replace("node_version", "no_such_column", 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(append, "queries", lambda: {"append_record": broken})
         send()
     assert failures.summary().total == 1
-    assert not delivery.rest.is_on()
+    assert not inline.rest.is_on()
 
 
 def test_a_log_that_fails_slowly_rests(monkeypatch):
-    monkeypatch.setattr(delivery, "PAUSE_AFTER", 0.0)
-    monkeypatch.setattr(delivery, "PAUSE_FACTOR", 1e9)
+    monkeypatch.setattr(inline, "PAUSE_AFTER", 0.0)
+    monkeypatch.setattr(inline, "PAUSE_FACTOR", 1e9)
 
     def fail(*_):
         raise OperationalError("away")

@@ -85,4 +85,4 @@ def test_only_conf_reads_djangos_settings():
 
 def test_importing_the_package_needs_no_django_setup():
     assert re.fullmatch(r"\d+\.\d+\.\d+", audit.__version__)
-    assert audit.__all__ == ["__version__", "context"]
+    assert audit.__all__ == ["__version__", "context", "tag"]

@@ -192,6 +192,17 @@ def test_asynchronous_writes_are_refused_as_well(method):
 
 # Plans: which index answers which question, on enough rows for the planner to care.
 
+
+def test_operations_stored_before_their_run_was_known_are_found(record_factory):
+    early = record_factory("pre_pause_node", run="", node="late-node")
+    stranger = record_factory("pre_pause_node", run="", node="another-node")
+    known = record_factory("node_enter", run="late-run", node="late-node")
+    found = set(records.for_run("late-run").values_list("pk", flat=True))
+    assert found == {early, known}
+    assert stranger not in found
+    assert not records.for_run("no-run").exists()
+
+
 FILL = """
 INSERT INTO bamboo_audit_pipelineeventrecord (
     event_type, root_pipeline_id, pipeline_id, node_id, data, context,

@@ -69,4 +69,11 @@ def test_no_module_has_sql_of_its_own(path):
 
 def test_the_sql_files_are_shipped_with_the_package():
     names = {path.name for path in (HERE / "sql").glob("*.sql")}
-    assert names == {"0001_log.sql", "0001_log_reverse.sql", "grants.sql", "queries.sql"}
+    assert names == {
+        "0001_log.sql",
+        "0001_log_reverse.sql",
+        "0002_writers.sql",
+        "0002_writers_reverse.sql",
+        "grants.sql",
+        "queries.sql",
+    }

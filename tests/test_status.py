@@ -6,13 +6,15 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from audit import conf, partitions, status
+import audit
+from audit import conf, partitions, receivers, status
 from audit.capture.failures import failures
 
 TABLE = "bamboo_audit_pipelineeventrecord"
@@ -169,6 +171,15 @@ def test_gaps_of_the_last_days(record_factory):
     record_factory("gap", data={"count": 5_000})
     assert "5,007 events were not recorded in the last 7 days" in only_problem()
     assert unhealthy()[1]["gaps"]["records"] == 2
+    record_factory("gap", data={"count": None})
+    assert "At least 5,007 events were not recorded in the last 7 days" in only_problem()
+    assert "telling of 5,007 events; 1 cannot tell of how many\n" in unhealthy()[0]
+
+
+@uses_database
+def test_a_gap_of_unknown_size(record_factory):
+    record_factory("gap", data={"count": None})
+    assert "An unknown number of events were not recorded" in only_problem()
 
 
 @uses_database
@@ -272,3 +283,28 @@ def test_from_a_shell_it_exits_1_without_a_traceback():
     assert answer.returncode == 1
     assert json.loads(answer.stdout)["healthy"] is False
     assert "Traceback" not in answer.stderr
+
+
+@uses_database
+def test_operations_without_a_reason_are_told_and_nothing_to_worry_about(
+    configure, record_factory, monkeypatch
+):
+    began = datetime.datetime.now(datetime.UTC)
+
+    class Since:
+        def __rsub__(self, now: datetime.datetime) -> datetime.datetime:
+            return began
+
+    monkeypatch.setattr(status, "REASONS_SINCE", Since())
+    assert "reasons" not in healthy()
+    assert status.read().without_reason is None
+
+    configure(REQUIRE_REASON=["pre_retry_node"])
+    record_factory("pre_retry_node")
+    assert "reasons      0 operations without a reason in the last 7 days\n" in healthy()
+    for reason in ("", "why", ""):
+        with audit.context(reason=reason):
+            event = SimpleNamespace(event_type="pre_retry_node", data={"node_id": "n"})
+            receivers.on_pipeline_event(event=event)
+    assert "reasons      2 operations without a reason in the last 7 days\n" in healthy()
+    assert status.read().as_dict()["without_reason"] == 2

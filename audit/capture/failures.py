@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from audit.capture.ids import Ids
 from audit.capture.text import describe
+from audit.exceptions import SoftTimeLimit
 
 logger = logging.getLogger("audit")
 
@@ -69,23 +70,28 @@ class Failures:
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._pending = Gap()
+        self.pending = False
+        """Whether there is something to tell in a ``gap`` record: asked for every event."""
         self._total: Counter[str] = Counter()
         self._last: tuple[str, str] = ("", "")
         self._logged_at: dict[str, float] = {}
         self._unlogged: Counter[str] = Counter()
-
-    @property
-    def pending(self) -> bool:
-        """Whether there is something to tell in a ``gap`` record."""
-        return self._pending.count > 0
 
     def missed(self, event_type: str, reason: str) -> None:
         """Count an event that was not recorded, without a log line."""
         now = datetime.datetime.now(datetime.UTC)
         missed = Gap(1, now, now, Counter([reason]), Counter([event_type]))
         with self._lock:
-            self._pending.add(missed)
+            self._add(missed)
             self._total[reason] += 1
+
+    def interrupted(self, event_type: str, interruption: BaseException) -> None:
+        """Count an event that was cut off by what passes through to the host; nothing else.
+
+        Whether its record was stored by then is not known.
+        """
+        if not isinstance(interruption, Exception) or isinstance(interruption, SoftTimeLimit):
+            self.missed(event_type, f"interrupted by {type(interruption).__name__}")
 
     def failed(self, event_type: str, ids: Ids | None, error: BaseException) -> None:
         """Count an event that could not be recorded, and log it: once, with its event.
@@ -119,13 +125,17 @@ class Failures:
     def take(self) -> Gap:
         """What is to be told; from now on it is the caller's."""
         with self._lock:
-            gap, self._pending = self._pending, Gap()
+            gap, self._pending, self.pending = self._pending, Gap(), False
             return gap
 
     def give_back(self, gap: Gap) -> None:
         """Take back what could not be told."""
         with self._lock:
-            self._pending.add(gap)
+            self._add(gap)
+
+    def _add(self, gap: Gap) -> None:
+        self.pending = True  # before: an exception from a signal may come in between
+        self._pending.add(gap)
 
     def summary(self) -> Summary:
         with self._lock:

@@ -43,6 +43,30 @@ def _needles(names: tuple[str, ...]) -> tuple[bytes, ...]:
     return tuple(sorted(needles))
 
 
+_quiet: dict[tuple[Any, ...], tuple[str, ...]] = {}
+_MAX_QUIET: Final = 1_024
+_MAX_QUIET_KEY: Final = 255
+
+
+def tell_nothing(keys: tuple[Any, ...], names: tuple[str, ...]) -> bool:
+    """Whether none of a flat object's keys can tell of a secret in it, or is odd or long itself.
+
+    Remembered: the engine's payloads have few shapes.
+    """
+    if _quiet.get(keys) is names:
+        return True
+    redactor = _Redactor(tuple(map(_bare, names)))
+    for key in keys:
+        if type(key) is not str or len(key) > _MAX_QUIET_KEY:
+            return False
+        if key in _TYPE_KEYS or key in _NAME_KEYS or redactor.tells(key):
+            return False
+    if len(_quiet) >= _MAX_QUIET:
+        _quiet.clear()
+    _quiet[keys] = names
+    return True
+
+
 def redact(encoded: bytes, names: Collection[str]) -> tuple[bytes, list[str]]:
     """``encoded`` JSON with the secrets of telling keys replaced, and the paths of those.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import datetime
 import os
 import socket
+import sys
 import threading
 import uuid
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Final
 
 
@@ -50,6 +52,8 @@ class Writer:
                 self._unused.append(stamp.position)
 
 
+_MANAGERS: Final = frozenset({"manage.py", "django-admin", "django-admin.py"})
+
 writer: Final = Writer()
 os.register_at_fork(after_in_child=writer._begin)
 
@@ -58,3 +62,11 @@ os.register_at_fork(after_in_child=writer._begin)
 def host() -> str:
     """This machine's name."""
     return socket.gethostname()
+
+
+@cache
+def process_kind() -> str:
+    """What this process is where it serves no request and runs no task."""
+    program = Path(sys.argv[0]) if sys.argv else Path()
+    managed = program.name in _MANAGERS or program.parts[-2:] == ("django", "__main__.py")
+    return "command" if managed else "process"

@@ -11,6 +11,7 @@ from psycopg import ClientCursor
 
 from audit import conf
 from audit.capture.record import Record
+from audit.capture.writer import Stamp
 from audit.exceptions import OutcomeUnknown
 from audit.log.errors import sqlstate, translated
 from audit.sql import queries
@@ -22,7 +23,7 @@ CREATE_SECONDS: Final = 5.0
 _inherited: Final[list[object]] = []
 
 
-def append(record: Record, *, using: str, timeout: float) -> int:
+def append(record: Record, stamp: Stamp, *, using: str, timeout: float) -> int:
     """Append one record and answer its position.
 
     Inside a transaction of the caller's it is a savepoint, so that a failure leaves that
@@ -35,15 +36,15 @@ def append(record: Record, *, using: str, timeout: float) -> int:
     """
     with translated(using):
         try:
-            return _insert(record, using, timeout)
+            return _insert(_parameters(record, stamp, timeout), using)
         except IntegrityError as error:
             if sqlstate(error) != NO_PARTITION:
                 raise
             create_partitions(using)
-            return _insert(record, using, timeout)
+            return _insert(_parameters(record, stamp, timeout), using)
 
 
-def _insert(record: Record, using: str, timeout: float) -> int:
+def _insert(parameters: dict[str, Any], using: str) -> int:
     connection = connections[using]
     nested = connection.in_atomic_block or not connection.get_autocommit()
     doomed = connection.in_atomic_block and connection.get_rollback()
@@ -52,7 +53,7 @@ def _insert(record: Record, using: str, timeout: float) -> int:
         with transaction.atomic(using=using), connection.cursor() as cursor:
             # Bound here, because several statements fit into one message only without parameters.
             bound = ClientCursor(connection.connection).mogrify(
-                queries()["append_record"], {**_parameters(record, timeout), "nested": nested}
+                queries()["append_record"], {**parameters, "nested": nested}
             )
             cursor.execute(bound)
             cursor.nextset()
@@ -68,7 +69,7 @@ def _insert(record: Record, using: str, timeout: float) -> int:
     return int(position)
 
 
-def _parameters(record: Record, timeout: float) -> dict[str, Any]:
+def _parameters(record: Record, stamp: Stamp, timeout: float) -> dict[str, Any]:
     return {
         "timeout": _milliseconds(timeout),
         "event_type": record.event_type,
@@ -78,9 +79,9 @@ def _parameters(record: Record, timeout: float) -> dict[str, Any]:
         "node_version": record.ids.node_version,
         "data": record.data.decode(),
         "context": record.context.decode(),
-        "occurred_at": record.occurred_at,
-        "writer_id": record.writer_id,
-        "writer_position": record.writer_position,
+        "occurred_at": stamp.occurred_at,
+        "writer_id": stamp.writer_id,
+        "writer_position": stamp.position,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -107,18 +108,29 @@ def newest_position(using: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gaps:
-    """The ``gap`` records of a time span: how many, and how many events they tell of."""
+    """The ``gap`` records of a time span: how many, and how many events they tell of.
+
+    ``unknown``: how many of them do not know how many events are missing.
+    """
 
     records: int
     events: int
+    unknown: int
     last_at: datetime.datetime | None
 
 
 def gaps(using: str, since: datetime.datetime) -> Gaps:
     """Gaps that were recorded as having occurred since ``since``."""
     rows = _rows(using, "gaps", {"since": since})
-    ((records, events, last_at),) = rows
-    return Gaps(records=records, events=int(events), last_at=last_at)
+    ((records, events, unknown, last_at),) = rows
+    return Gaps(records=records, events=int(events), unknown=unknown, last_at=last_at)
+
+
+def without_reason(using: str, event_types: Sequence[str], since: datetime.datetime) -> int:
+    """How many records of these types were marked as without a reason since ``since``."""
+    parameters = {"event_types": list(event_types), "since": since}
+    ((count,),) = _rows(using, "without_reason", parameters)
+    return int(count)
 
 
 def role_powers(using: str, name: str) -> list[str] | None:
@@ -133,3 +145,25 @@ def schema(using: str) -> str:
     """The schema that the log is in."""
     ((name,),) = _rows(using, "log_schema")
     return str(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writers:
+    """The processes that capture: how many are open, fell silent, were lost, and what is missing.
+
+    One that was killed is open until a shipper has looked at what it left.
+    """
+
+    open: int
+    silent: int
+    lost: int
+    missing: int
+    seen_at: datetime.datetime | None
+
+
+def writers(using: str, silence: datetime.timedelta) -> Writers:
+    """The writers' books; ``silence``: for how long a silent one was not seen."""
+    ((opened, silent, lost, missing, seen_at),) = _rows(
+        using, "writers_summary", {"silence": silence}
+    )
+    return Writers(open=opened, silent=silent, lost=lost, missing=int(missing), seen_at=seen_at)

@@ -55,9 +55,11 @@ CREATE INDEX bamboo_audit_record_time ON {schema}.bamboo_audit_pipelineeventreco
 -- What did this person do? Holds only records with an actor of their own: operations.
 CREATE INDEX bamboo_audit_record_actor ON {schema}.bamboo_audit_pipelineeventrecord
     ((context ->> 'actor'), occurred_at) WHERE context ? 'actor';
--- Which operations on a pipeline were recorded before its run was known? Almost empty.
-CREATE INDEX bamboo_audit_record_rootless ON {schema}.bamboo_audit_pipelineeventrecord
-    (pipeline_id) WHERE root_pipeline_id = '' AND pipeline_id <> '';
+-- Which operations on a node or pipeline were stored before their run was known? Almost empty.
+CREATE INDEX bamboo_audit_record_rootless_node ON {schema}.bamboo_audit_pipelineeventrecord
+    (node_id) WHERE root_pipeline_id = '';
+CREATE INDEX bamboo_audit_record_rootless_pipeline ON {schema}.bamboo_audit_pipelineeventrecord
+    (pipeline_id) WHERE root_pipeline_id = '';
 
 CREATE FUNCTION {schema}.bamboo_audit_refuse_change() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

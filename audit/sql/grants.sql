@@ -40,3 +40,17 @@ GRANT INSERT (
 REVOKE ALL ON FUNCTION {schema}.bamboo_audit_create_partitions(bigint, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION {schema}.bamboo_audit_create_partitions(bigint, integer)
     TO {application};
+
+ALTER TABLE {schema}.bamboo_audit_spoolwriter OWNER TO {owner};
+REVOKE ALL ON {schema}.bamboo_audit_spoolwriter FROM PUBLIC, {application};
+-- Bookkeeping, not the log: its rows are moved on and pruned.
+GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.bamboo_audit_spoolwriter TO {application};
+ALTER FUNCTION {schema}.bamboo_audit_announce_append() OWNER TO {owner};
+ALTER FUNCTION {schema}.bamboo_audit_advance(uuid[], bigint[], bigint[], bigint[], timestamptz[])
+    OWNER TO {owner};
+ALTER FUNCTION {schema}.bamboo_audit_refusal(text) OWNER TO {owner};
+GRANT EXECUTE ON FUNCTION
+    {schema}.bamboo_audit_announce_append(),
+    {schema}.bamboo_audit_advance(uuid[], bigint[], bigint[], bigint[], timestamptz[]),
+    {schema}.bamboo_audit_refusal(text)
+TO {application};

@@ -17,13 +17,18 @@ from typing import Any, Final
 
 from celery import Task
 
+from audit.capture.celery import begin, carried, end
+
 
 @dataclass(order=True, slots=True)
 class _Due:
     at: float
     order: int
     task: Any = field(compare=False)
+    task_id: str = field(compare=False)
     kwargs: dict[str, Any] = field(compare=False)
+    header: str = field(compare=False)
+    """Who and why, as a message of a broker carries it to the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,13 @@ class Heap:
         self.now = 0.0
         """Virtual time in seconds: a task sent with a countdown makes it jump, nobody waits."""
 
-    def push(self, task: Any, kwargs: dict[str, Any], countdown: float) -> None:
+    def push(self, task: Any, kwargs: dict[str, Any], countdown: float) -> str:
+        """Send a task; answers its id."""
+        task_id, header = str(uuid.uuid4()), carried()
         with self._lock:
-            due = _Due(self.now + countdown, next(self._order), task, kwargs)
-            heapq.heappush(self._due, due)
+            at, order = self.now + countdown, next(self._order)
+            heapq.heappush(self._due, _Due(at, order, task, task_id, kwargs, header))
+        return task_id
 
     def pump(self, limit: int = 100_000) -> int:
         """Run tasks, and those that they send, until none is left or ``limit`` have run.
@@ -59,7 +67,11 @@ class Heap:
                     return ran
                 due = heapq.heappop(self._due)
                 self.now = max(self.now, due.at)
-            due.task(**due.kwargs)
+            begin(due.task_id, due.task.name, due.header, inside=True)
+            try:
+                due.task(**due.kwargs)
+            finally:
+                end(due.task_id)
         return limit
 
     def clear(self) -> None:
@@ -85,5 +97,4 @@ class InlineTask(Task):  # type: ignore[misc]  # Celery has no types
     ) -> Sent:
         if args:
             raise TypeError("the engine sends keyword arguments only")
-        heap.push(self, dict(kwargs or {}), countdown or 0.0)
-        return Sent(str(uuid.uuid4()))
+        return Sent(heap.push(self, dict(kwargs or {}), countdown or 0.0))

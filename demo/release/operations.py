@@ -54,7 +54,7 @@ def state_of(run_id: str) -> str:
 
 
 def do_work(tasks: int | None = None) -> None:
-    """What Celery's workers do. Outside of ``audit.context``: a worker has no operator."""
+    """What Celery's workers do. Outside of ``audit.context``: they inherit who sent the task."""
     if tasks is None:
         heap.pump()
     else:

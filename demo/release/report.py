@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from django.db.models import Count
 
-from audit.events import POST_SET_STATE, VOCABULARY, Nature
+from audit.event_type import Nature
+from audit.events import POST_SET_STATE, VOCABULARY
 from audit.models import PipelineEventRecord
 
 from . import trees

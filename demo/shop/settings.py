@@ -33,7 +33,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.AutoField"  # what the engine's migration
 # log an alias of its own: BAMBOO_AUDIT = {"DATABASE": "audit"} and audit.routers.AuditRouter.
 POSTGRES = postgres.find(DATA_DIR)
 DATABASES = {"default": database(POSTGRES.url)}
-BAMBOO_AUDIT: dict[str, Any] = {}  # every key has a default
+# Every key has a default. The spool's would be in the user's home; here it goes with the data.
+BAMBOO_AUDIT: dict[str, Any] = {"SPOOL_DIR": DATA_DIR / "spool"}
 
 INSTALLED_APPS = [
     "audit",  # audit: first, so that its receivers are called before anybody else's

@@ -176,3 +176,64 @@ def test_a_block_that_is_left_in_another_context_harms_nobody():
     assert contextvars.copy_context().run(next, generator) == {"actor": "alice"}
     generator.close()
     assert context.current() == {}
+
+
+# A decorator may take who and why from the call.
+
+
+def test_a_decorator_takes_the_argument_of_that_name():
+    @audit.context(actor="operator", reason="why", source="page")
+    def retry(node_id: str, operator: str, *, why: str = "no reason given") -> dict[str, object]:
+        return dict(context.current())
+
+    told = {"source": "page"}
+    assert retry("n", "alice") == {"actor": "alice", "reason": "no reason given", **told}
+    assert retry("n", operator="bob", why="disk") == {"actor": "bob", "reason": "disk", **told}
+
+
+def test_an_argument_that_is_none_says_nothing():
+    @audit.context(actor="operator", source="page")
+    def retry(operator: str | None = None) -> dict[str, object]:
+        return dict(context.current())
+
+    assert retry() == {"source": "page"}
+    with audit.context(actor="outer"):
+        assert retry() == {"actor": "outer", "source": "page"}
+        assert retry("alice") == {"actor": "alice", "source": "page"}
+
+
+def test_only_the_four_are_bound_and_only_to_parameters_of_their_own():
+    @audit.context(actor="args", executor="kwargs", reason="missing", ticket="number")
+    def work(number: int, *args: object, **kwargs: object) -> dict[str, object]:
+        return dict(context.current())
+
+    assert work(7, 8, missing="x") == {
+        "actor": "args",
+        "executor": "kwargs",
+        "reason": "missing",
+        "ticket": "number",
+    }
+
+
+def test_a_call_that_does_not_fit_fails_as_ever():
+    @audit.context(actor="operator")
+    def retry(operator: str) -> None: ...
+
+    with pytest.raises(TypeError, match=r"retry\(\) missing 1 required positional argument"):
+        retry()
+
+
+def test_methods_coroutines_and_builtins_may_be_decorated():
+    class View:
+        @audit.context(actor="user")
+        def post(self, user: str) -> object:
+            return context.current().get("actor")
+
+        @audit.context(actor="user")
+        async def later(self, user: str) -> object:
+            return context.current().get("actor")
+
+    assert View().post("alice") == "alice"
+    assert asyncio.run(View().later(user="bob")) == "bob"
+    assert audit.context(actor="x")(dict.fromkeys)(["a"]) == {"a": None}
+    assert audit.context(actor="x")(min)(1, 2) == 1

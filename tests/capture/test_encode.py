@@ -23,9 +23,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from audit import conf
-from audit.capture.encode import MAX_DEPTH, MAX_NOTES, MAX_PATH, MAX_REPR, encode
-from audit.capture.text import clean_text
+from audit.capture import record
+from audit.capture.encode import Limits, encode, encode_within
+from audit.capture.ids import Ids
+from audit.capture.plain import MAX_DEPTH, MAX_NOTES, MAX_PATH
+from audit.capture.text import MAX_REPR, clean_text
 from audit.exceptions import SoftTimeLimit
+
+LEAST = 16 << 10
+"""The smallest MAX_EVENT_BYTES."""
 
 
 def encoded(value: Any) -> tuple[Any, list[dict[str, Any]]]:
@@ -671,6 +677,66 @@ def test_any_value_becomes_json_that_postgresql_takes(value):
     json.loads(text)
     with connections[conf.get("DATABASE")].cursor() as cursor:
         cursor.execute("SELECT %s::jsonb, %s::jsonb", [text.decode(), encode(notes)[0].decode()])
+
+
+def in_itself(value: Any) -> Any:
+    items = [value]
+    items.append(items)
+    return items
+
+
+def many_times(value: Any) -> Any:
+    for _ in range(8):
+        value = [value] * 8
+    return value
+
+
+everything = st.recursive(
+    anything.map(let_loose),
+    lambda inner: st.one_of(
+        inner.map(in_itself),
+        inner.map(many_times),
+        inner.map(lambda value: nested(20_000, value)),
+        inner.map(lambda value: {"a": value, "b": value, "c": value}),
+        st.lists(inner, max_size=3),
+        any_text.map(lambda text: text * 3_000),
+        st.binary(max_size=4).map(lambda text: text * 3_000),
+    ),
+    max_leaves=4,
+)
+
+
+@pytest.mark.django_db(databases="__all__")
+def test_any_value_at_all_is_encoded_within_the_limits_and_recorded(settings, monkeypatch):
+    # As many values as are allowed take a fifth of a second each time.
+    monkeypatch.setattr(record, "limits_of", lambda most: Limits(values=2_000, size=2 * most))
+    settings.BAMBOO_AUDIT = {**getattr(settings, "BAMBOO_AUDIT", {}), "MAX_EVENT_BYTES": LEAST}
+    kept: list[str] = []
+
+    @thorough
+    @given(
+        everything,
+        st.integers(min_value=1, max_value=200),
+        st.sampled_from([*FIGHTING, None, None, None]),
+    )
+    def try_one(value: Any, most: int, fighter: str | None) -> None:
+        if fighter is not None:
+            value = [FIGHTING[fighter](), value]
+        limits = Limits(values=most, size=10 * most)
+        text, notes, _ = encode_within({"it": value}, limits)
+        # A repr may begin just before the limit; each level that was begun has its mark.
+        allowed = limits.size + MAX_REPR + 30 * (limits.values + MAX_DEPTH) + 100
+        assert len(json.dumps(json.loads(text), ensure_ascii=False)) < 2 * allowed
+        made = record.make("x", {"it": value, "node_id": "n"}, Ids(), ("password",))
+        assert len(made.data) <= LEAST
+        assert json.loads(made.data)["node_id"] == "n"
+        kept.extend(each.decode() for each in (text, encode(notes)[0], made.data, made.context))
+
+    try_one()
+    assert len(kept) > 1_000
+    with connections[conf.get("DATABASE")].cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE kept (value jsonb)")
+        cursor.executemany("INSERT INTO kept VALUES (%s::jsonb)", [[each] for each in kept])
 
 
 @thorough

@@ -304,3 +304,85 @@ def test_a_signal_handler_in_the_middle_of_learning_does_not_deadlock():
     with known_nodes._lock:
         known_nodes.learn({"n": Place("r", "p")})
     assert known_nodes.find("n") is not None
+
+
+# What was made of a worker's event is remembered with its node.
+
+
+def worker_event(node: Any = "n1", root: Any = "root", **more: Any) -> Ids:
+    return ids.of_pipeline_event("node_enter", {"root_pipeline_id": root, "node_id": node} | more)
+
+
+def test_a_nodes_events_have_the_same_ids(three_deep):
+    prepare(three_deep)
+    first = worker_event()
+    assert first == Ids("root", "root", "n1")
+    assert worker_event() is first
+    assert worker_event("n2") == Ids("root", "sub", "n2")
+
+
+def test_more_is_learnt_of_a_node_after_its_first_event(three_deep):
+    assert worker_event() == Ids("root", "", "n1")
+    prepare(three_deep)
+    assert worker_event() == Ids("root", "root", "n1")
+
+
+@pytest.mark.parametrize("more", [{"version": "v1"}, {"loop": 1}])
+def test_a_payload_that_says_more_is_another(more):
+    plain = worker_event()
+    found = worker_event(**more)
+    assert type(found) is Ids
+    assert found.node_version == more.get("version", "")
+    assert worker_event() is plain
+
+
+@pytest.mark.parametrize(
+    ("node", "root"),
+    [("n1", "other"), ("n1", 7), ("n1", ""), ("", "root"), ("n1\0", "root"), ("n" * 300, "root")],
+)
+def test_what_is_not_quite_that_payload_is_looked_into(three_deep, node, root):
+    prepare(three_deep)
+    worker_event()
+    found = worker_event(node, root)
+    assert type(found) is Ids
+    assert "\0" not in found.node_id
+    assert len(found.node_id) <= MAX_ID
+
+
+def test_nodes_with_remembered_events_are_bounded():
+    for number in range(3 * ids._MAX_WORKERS):
+        worker_event(f"n{number}")
+    assert len(known_nodes._workers) <= ids._MAX_WORKERS
+
+
+class EqualToAll(str):
+    """Claims to be any node."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return hash("n1")
+
+
+class Mine(dict[str, Any]):
+    """Answers others than it has."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return {"root_pipeline_id": "root", "node_id": "n1"}.get(key, default)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Mine(a=1, b=2),
+        {"root_pipeline_id": "root", "node_id": EqualToAll("other")},
+        {"root_pipeline_id": EqualToAll("other"), "node_id": "n1"},
+        MappingProxyType({"root_pipeline_id": "root", "node_id": "n1"}),
+    ],
+)
+def test_what_only_claims_to_be_that_payload_is_looked_into(data):
+    worker_event()
+    assert type(ids.of_pipeline_event("node_enter", data)) is Ids

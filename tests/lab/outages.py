@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connections
 
-from audit import delivery
+from audit.delivery import inline
 
 TABLE = "bamboo_audit_pipelineeventrecord"
 ROLE = "bamboo_audit_test_may_not_insert"
@@ -73,4 +73,4 @@ def another_database(alias: str, **changes: Any) -> Iterator[Any]:
 
 def log_is_back() -> None:
     """As if the rest that follows a slow failure were over."""
-    delivery.rest.until = 0.0
+    inline.rest.until = 0.0

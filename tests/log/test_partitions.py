@@ -20,6 +20,8 @@ INSERT = (
     "VALUES (1, now(), gen_random_uuid(), 'x', '{}') RETURNING id"
 )
 
+BIG = 1_000_000
+
 
 def servers():
     """The newest and the oldest PostgreSQL on this machine: the wheel's, and Debian's."""
@@ -125,7 +127,8 @@ def test_beside_open_transactions_nobody_waits(fresh_log):
         psycopg.connect(fresh_log, autocommit=True) as maker,
         psycopg.connect(fresh_log, autocommit=True) as other,
     ):
-        create(maker, ahead=1)
+        # Larger than what the neighbour inserts meanwhile: each round makes just one.
+        create(maker, size=BIG, ahead=1)
         took = []
         for ahead in range(2, 12):
             writer.execute(INSERT)
@@ -135,10 +138,11 @@ def test_beside_open_transactions_nobody_waits(fresh_log):
             neighbour = threading.Thread(target=_insert_until, args=(other, stop, waited))
             neighbour.start()
             began = time.perf_counter()
-            assert len(create(maker, ahead=ahead)) == 1
+            made = create(maker, size=BIG, ahead=ahead)
             took.append(time.perf_counter() - began)
             stop.set()
             neighbour.join()
+            assert len(made) == 1
             assert max(waited) < 1.0, "an insert queued behind the new partition"
             writer.commit()
             reader.commit()

@@ -49,13 +49,38 @@ def _lines(now: status.Status) -> Iterator[tuple[str, str]]:
         yield "newest", _newest(now)
     if report is not None:
         yield "partitions", f"{len(report.partitions)}, {report.ahead} of them empty and ahead"
+    yield from _spool(now)
     if gaps is not None:
-        yield "gaps", f"{gaps.records:,} in the last 7 days, telling of {gaps.events:,} events"
+        more = f"; {gaps.unknown:,} cannot tell of how many" if gaps.unknown else ""
+        yield (
+            "gaps",
+            f"{gaps.records:,} in the last 7 days, telling of {gaps.events:,} events{more}",
+        )
+    if now.without_reason is not None:
+        yield "reasons", f"{now.without_reason:,} operations without a reason in the last 7 days"
     yield (
         "this process",
         f"{failed.total:,} events not recorded, {failed.pending:,} of them still to be told",
     )
     yield "healthy", "yes" if now.healthy else "no"
+
+
+def _spool(now: status.Status) -> Iterator[tuple[str, str]]:
+    writers, spool = now.writers, now.spool
+    if writers is not None:
+        yield (
+            "writers",
+            f"{writers.open:,} open, {writers.silent:,} of them silent, {writers.lost:,} lost; "
+            f"{writers.missing:,} numbers without a record",
+        )
+    if spool is None:
+        return
+    yield "spool", f"{spool.path}: {spool.bytes:,} bytes, open segments: {spool.segments:,}"
+    by = f"process {spool.shipper_pid}" if spool.shipper_pid else "nobody now"
+    oldest = f", the oldest since {spool.oldest_at:%H:%M:%S %Z}" if spool.oldest_at else ""
+    yield "shipping", f"by {by}; {spool.waiting:,} records wait{oldest}"
+    for other in spool.others:
+        yield "", f"also there, of another database or setting: {other}"
 
 
 def _newest(now: status.Status) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from io import StringIO
 from typing import Any
 
 from django.conf import settings
@@ -45,7 +46,15 @@ class Command(BaseCommand):
 
     def run_all(self) -> list[story.Run]:
         self.say(f"Running {len(story.SCENES)} pipelines ...")
-        return list(story.tell())
+        # It is shipped right afterwards, to be shown.
+        ours = settings.BAMBOO_AUDIT  # type: ignore[misc]  # of our own settings
+        settings.BAMBOO_AUDIT = {**ours, "SHIP_IN_BACKGROUND": False}
+        runs = list(story.tell())
+        # The engine's thread has only appended to a spool. A thread beside it would have shipped
+        # everything by and by; this shows it at once.
+        call_command("audit_ship", stdout=StringIO())
+        self.say("Everything is shipped from the spool to the log.")
+        return runs
 
     def show(self, runs: list[story.Run]) -> None:
         self.head("What was recorded")

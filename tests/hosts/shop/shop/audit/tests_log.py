@@ -21,10 +21,8 @@ needs_log = skipIf(conf.get("DELIVERY") == "off", "nothing is recorded")
 
 
 def append_one(run: str) -> int:
-    made = record.make(
-        "node_enter", {}, ids=Ids(root_pipeline_id=run), stamp=writer.stamp(), secrets=()
-    )
-    return append(made, using=conf.get("DATABASE"), timeout=5.0)
+    made = record.make("node_enter", {}, Ids(root_pipeline_id=run), ())
+    return append(made, writer.stamp(), using=conf.get("DATABASE"), timeout=5.0)
 
 
 def positions(run: str) -> list[int]:

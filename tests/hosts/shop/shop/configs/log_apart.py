@@ -13,4 +13,4 @@ log = database(os.environ["DATABASE_URL"], TEST={"NAME": os.environ["SHOP_TEST_D
 log["OPTIONS"]["connect_timeout"] = 3
 DATABASES = {"default": sqlite(), "audit": log}
 DATABASE_ROUTERS = ["audit.routers.AuditRouter"]
-BAMBOO_AUDIT = {"DATABASE": "audit"}
+BAMBOO_AUDIT = {"DATABASE": "audit", "DELIVERY": "inline"}

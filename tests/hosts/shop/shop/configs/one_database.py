@@ -1,4 +1,4 @@
-"""Engine and log in the default database, which is PostgreSQL: nothing is configured."""
+"""Engine and log in the default database, which is PostgreSQL: its tests want to see records."""
 
 from __future__ import annotations
 
@@ -10,3 +10,4 @@ from shop.configs.common import *  # noqa: F403
 DATABASES = {
     "default": database(os.environ["DATABASE_URL"], TEST={"NAME": os.environ["SHOP_TEST_DATABASE"]})
 }
+BAMBOO_AUDIT = {"DELIVERY": "inline"}

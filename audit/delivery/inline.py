@@ -5,21 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final
 
-from django.apps import apps
-from django.db import router
-
-from audit import conf
+from audit import conf, engine
 from audit.capture import record
 from audit.capture.encode import Note
 from audit.capture.failures import failures
 from audit.capture.ids import Ids
-from audit.capture.writer import writer
-from audit.events import GAP
-from audit.exceptions import AuditError, LogUnavailable, OutcomeUnknown, SoftTimeLimit
+from audit.capture.writer import Stamp, writer
+from audit.exceptions import AuditError, LogUnavailable, OutcomeUnknown
 from audit.log import append
 from audit.log.errors import translated
 
@@ -40,55 +37,44 @@ _inside: ContextVar[bool] = ContextVar("bamboo_audit_inside", default=False)
 
 
 def deliver(
-    event_type: str, data: Any, found: Ids, *, sender: str | None, notes: list[Note]
-) -> None:
-    """Record one event, unless the settings say otherwise; count it where it is not.
+    event_type: str,
+    data: Any,
+    found: Ids,
+    secrets: tuple[str, ...],
+    sender: str | None,
+    notes: Sequence[Note],
+    own: Mapping[str, Any] | None,
+    *,
+    with_context: bool = True,
+) -> bool:
+    """Put one record into the log; count the event, and answer False, where that is not even tried.
 
     Raises:
         AuditError: the log did not take it. So does whatever else goes wrong.
     """
-    if conf.get("DELIVERY") == "off" or event_type in conf.get("EXCLUDE_EVENTS"):
-        return
-    if not conf.enabled():
-        failures.missed(event_type, "switched off")
-        return
     if rest.is_on():
         failures.missed(event_type, "log resting")
-        return
+        return False
     if _inside.get():
         failures.missed(event_type, "sent while another was being recorded")
-        return
+        return False
     entered = _inside.set(True)
     try:
-        _deliver(event_type, data, found, sender, notes)
-    except BaseException as interruption:
-        # Ordinary failures are counted by whoever catches them. These pass through to the host;
-        # whether the record was stored by then is not known.
-        if not isinstance(interruption, Exception) or isinstance(interruption, SoftTimeLimit):
-            failures.missed(event_type, f"interrupted by {type(interruption).__name__}")
-        raise
+        # The number is drawn before anything can fail, so that a failure leaves a visible hole.
+        stamp = writer.stamp()
+        made = record.make(
+            event_type, data, found, secrets, sender, notes, own=own, with_context=with_context
+        )
+        using = conf.get("DATABASE")
+        if failures.pending and append.is_alone(using):
+            _tell_gap()
+        elif failures.pending:
+            # Told inside a transaction, it would be gone with a rollback, and nobody would know.
+            append.after_commit(using, _tell_gap_quietly)
+        _append(made, stamp)
+        return True
     finally:
         _inside.reset(entered)
-
-
-def _deliver(event_type: str, data: Any, found: Ids, sender: str | None, notes: list[Note]) -> None:
-    # The number is drawn before anything can fail, so that a failure leaves a visible hole.
-    made = record.make(
-        event_type,
-        data,
-        ids=found,
-        stamp=writer.stamp(),
-        secrets=conf.get("REDACT"),
-        sender=sender,
-        notes=notes,
-    )
-    using = conf.get("DATABASE")
-    if failures.pending and append.is_alone(using):
-        _tell_gap()
-    elif failures.pending:
-        # Told inside a transaction, it would be gone with a rollback, and nobody would know.
-        append.after_commit(using, _tell_gap_quietly)
-    _append(made)
 
 
 def _tell_gap_quietly() -> None:
@@ -106,10 +92,7 @@ def _tell_gap() -> None:
         return  # another thread has told it
     stamp = writer.stamp()
     try:
-        made = record.make(
-            GAP, gap.as_data(), ids=Ids(), stamp=stamp, secrets=(), with_context=False
-        )
-        _append(made)
+        _append(record.of_gap(gap.as_data()), stamp)
     except BaseException as error:
         failures.give_back(gap)
         if isinstance(error, AuditError) and not isinstance(error, OutcomeUnknown):
@@ -117,11 +100,11 @@ def _tell_gap() -> None:
         raise
 
 
-def _append(made: record.Record) -> None:
+def _append(made: record.Record, stamp: Stamp) -> None:
     using, timeout = conf.get("DATABASE"), conf.get("INLINE_TIMEOUT")
     began = time.monotonic()
     try:
-        position = _append_once_or_again(made, using, timeout)
+        position = _append_once_or_again(made, stamp, using, timeout)
     except LogUnavailable:
         rest.after(time.monotonic() - began)
         raise
@@ -132,19 +115,19 @@ def _append(made: record.Record) -> None:
             append.after_commit(using, _top_up)
 
 
-def _append_once_or_again(made: record.Record, using: str, timeout: float) -> int:
+def _append_once_or_again(made: record.Record, stamp: Stamp, using: str, timeout: float) -> int:
     used = append.open_connection(using)
     try:
-        return append.append(made, using=using, timeout=timeout)
+        return append.append(made, stamp, using=using, timeout=timeout)
     except OutcomeUnknown:
         raise
     except LogUnavailable:
         # The server was restarted under an idle connection. On the engine's own connection the
         # engine decides what follows; on ours one new connection is worth a try.
-        shared = using == engine_database()
+        shared = using == engine.database()
         if shared or used is None or not append.was_broken(using, used):
             raise
-        return append.append(made, using=using, timeout=timeout)
+        return append.append(made, stamp, using=using, timeout=timeout)
 
 
 def _top_up() -> None:
@@ -181,17 +164,8 @@ def _after_fork() -> None:
     """A child that speaks on its parent's connection garbles both. The engine's is the host's."""
     with suppress(Exception):  # Django is not set up in every process that forks
         using = conf.get("DATABASE")
-        if using != engine_database():
+        if using != engine.database():
             append.leave_to_parent(using)
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-def engine_database() -> str | None:
-    """Alias of the database that the engine writes its states to; None without an engine."""
-    try:
-        state = apps.get_model("eri", "State")  # type: ignore[misc]  # not always there
-    except LookupError:
-        return None
-    return router.db_for_write(state)

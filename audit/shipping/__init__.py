@@ -1,0 +1,1 @@
+"""Shipping: records from the spool to the log, exactly once, by one shipper per spool folder."""

@@ -1,0 +1,1 @@
+"""A host with Celery workers of its own, for the tests of what tasks inherit."""
