@@ -1,0 +1,40 @@
+"""A record as the fold takes it: of the log's columns those that it looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+
+class Record(NamedTuple):
+    """One record of a run. ``at``: when it occurred, in microseconds since the epoch, UTC."""
+
+    position: int
+    at: int
+    writer_id: str
+    writer_position: int
+    event_type: str
+    pipeline_id: str
+    node_id: str
+    node_version: str
+    data: Mapping[str, Any]
+    context: Mapping[str, Any]
+
+    @property
+    def pipeline_or_node(self) -> str:
+        """What it is about: the node, or of an operation on a pipeline that one."""
+        return self.node_id or self.pipeline_id
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """Each record once, in the order of the run: by time, and within a writer by its numbers.
+
+    Within a writer times never run backwards, so this is its own order; between writers it is
+    as good as their clocks agree.
+    """
+    found = {(record.writer_id, record.writer_position): record for record in records}
+    return sorted(found.values(), key=_place)
+
+
+def _place(record: Record) -> tuple[int, str, int]:
+    return record.at, record.writer_id, record.writer_position

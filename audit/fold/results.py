@@ -1,0 +1,176 @@
+"""What the fold finds out: plain values that never change. Times are aware, in UTC."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from audit.fold.tree import Place
+
+EXECUTING: Final = "executing"
+"""In a plugin's execute(), or in its schedule() after a callback."""
+SCHEDULED: Final = "scheduled"
+"""execute() is done and the node is not: it will be polled, or called back."""
+CALLBACK: Final = "callback"
+"""Waiting for a callback; one arrived where ``arrived_at`` says so."""
+POLLING: Final = "polling"
+PAUSED: Final = "paused"
+CONVERGING: Final = "converging"
+"""A converge gateway that some branches have reached."""
+
+
+class Cause(NamedTuple):
+    """The record that explains a change, and who asked for it and why, where somebody did."""
+
+    position: int
+    event_type: str
+    actor: str = ""
+    executor: str = ""
+    reason: str = ""
+    source: str = ""
+
+
+class Transition(NamedTuple):
+    """One interval of a node's or run's timeline; ``left_at`` is None for the last."""
+
+    node_id: str
+    ordinal: int
+    """1, 2, 3… in the node's timeline."""
+    from_state: str
+    """"" where it was born."""
+    state: str
+    entered_at: datetime.datetime
+    left_at: datetime.datetime | None
+    version: str
+    loop: int
+    attempt: int
+    """The attempt that it belongs to; 0 before the first."""
+    cause: Cause
+    irregular: bool
+    """Outside the engine's table: its check and its write are not one step."""
+
+
+class Phase(NamedTuple):
+    """What an attempt did for a while; ``ended_at`` is None where it still does."""
+
+    kind: str
+    started_at: datetime.datetime
+    ended_at: datetime.datetime | None
+    polls: int = 0
+    """Times that schedule() was called, with those that were counted and not recorded."""
+    arrived_at: datetime.datetime | None = None
+    """When the callback came that ended the waiting, or is to end it."""
+
+
+class Attempt(NamedTuple):
+    """One execution of a node: a retry, a loop or a re-entry starts a new one."""
+
+    node_id: str
+    no: int
+    version: str
+    loop: int
+    state: str
+    """RUNNING, SUSPENDED, FINISHED, FAILED…: where it stands, or how it ended."""
+    started_at: datetime.datetime
+    ended_at: datetime.datetime | None
+    cause: Cause
+    phases: tuple[Phase, ...]
+    error: str
+    """Why it failed, where anybody said so; also of an error that was ignored."""
+    error_ignored: bool
+    forced: bool
+    """Somebody forced it to fail."""
+    ran_until: datetime.datetime | None
+    """When the plugin's code came to its end where that was after the attempt's."""
+
+
+class Intervention(NamedTuple):
+    """What a person or system did to a run, and what came of it."""
+
+    node_id: str
+    """The node or pipeline that it was done to."""
+    operation: str
+    """Such as ``retry_node``."""
+    at: datetime.datetime
+    outcome: str
+    """``done``, ``refused``, or ``unknown`` where no record says."""
+    cause: Cause
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A node, a subprocess or the run itself. State to parent are the engine's values."""
+
+    place: Place
+    state: str
+    """"" where it was not reached."""
+    version: str
+    loop: int
+    retry: int
+    skip: bool
+    error_ignored: bool
+    root_id: str
+    parent_id: str
+    created_at: datetime.datetime | None
+    started_at: datetime.datetime | None
+    archived_at: datetime.datetime | None
+    """As the engine has it: a node that is entered again keeps it."""
+    transitions: tuple[Transition, ...]
+    attempts: tuple[Attempt, ...]
+    last_position: int
+
+    @property
+    def finished_at(self) -> datetime.datetime | None:
+        """When it came to its end; None while something is under way."""
+        if self.state == "REVOKED" and self.transitions:
+            return self.transitions[-1].entered_at
+        return self.archived_at if self.state in ("FINISHED", "FAILED") else None
+
+    @property
+    def error(self) -> str:
+        """Why the last attempt that failed did so."""
+        return next((each.error for each in reversed(self.attempts) if each.error), "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What tells whether a run's records are whole. All from records, nothing from now."""
+
+    started: bool
+    """Its pre_prepare_run_pipeline was recorded."""
+    handed_over: bool
+    """Its post_prepare_run_pipeline, or anything that a worker did, was recorded."""
+    states_recorded: bool
+    """post_set_state was recorded; otherwise states are inferred from what is known."""
+    last_at: datetime.datetime
+    first_position: int
+    last_position: int
+    irregular: int
+    foreign: int
+    """State changes that somebody else than the engine sent; not folded."""
+    polls_suppressed: int
+    unfinished: tuple[str, ...]
+    """Nodes with an attempt that has no end."""
+    unentered: tuple[str, ...]
+    """Nodes that came to an end and were never seen to begin."""
+    writers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTimeline:
+    """A run, folded."""
+
+    root_pipeline_id: str
+    nodes: Mapping[str, Node]
+    """By id: what the tree has and what was seen, the run itself first."""
+    interventions: tuple[Intervention, ...]
+    tags: Mapping[str, Any]
+    facts: Facts
+
+    @property
+    def pipeline(self) -> Node:
+        """The run itself."""
+        return self.nodes[self.root_pipeline_id]
