@@ -139,6 +139,8 @@ class _Outline:
         outline = self.texts(node, {}, _TEXTS)
         if component := self.texts(member(node, "component"), {}, _COMPONENT):
             outline["component"] = component
+        if member(member(node, "loop_config"), "enable") is True:
+            outline["loop_config"] = {"enable": True}  # states follow other rules then
         conditions = member(node, "conditions")
         if _is_mapping(conditions):
             outline["conditions"] = self.flows(conditions)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Final
 
 from audit.fold import results
-from audit.fold.clock import as_time
+from audit.fold.clock import Times
 from audit.fold.results import Attempt, Cause, Phase
 
 _UNANSWERED: Final = frozenset(
@@ -16,22 +17,38 @@ _UNANSWERED: Final = frozenset(
 class PhaseBuilder:
     """A phase while it is folded; times in microseconds."""
 
-    __slots__ = ("arrived", "ended", "kind", "polls", "started")
+    __slots__ = ("arrived", "ended", "interval", "kind", "polled", "polls", "skipped", "started")
 
     def __init__(self, kind: str, started: int) -> None:
         self.kind = kind
         self.started = started
         self.ended: int | None = None
         self.polls = 0
+        self.polled: int | None = None
+        self.interval: int | None = None
+        self.skipped = False
+        """Whether polls since the last one were not recorded."""
         self.arrived: int | None = None
 
-    def result(self) -> Phase:
+    def polls_at(self, at: int) -> None:
+        """schedule() is called once more."""
+        if self.polled is not None and not self.skipped:
+            self.interval = at - self.polled
+        self.polled, self.skipped = at, False
+        self.polls += 1
+
+    def result(self, times: Times) -> Phase:
+        if not self.polls and self.arrived is None:
+            return Phase(self.kind, times[self.started], times[self.ended])
+        interval = self.interval
         return Phase(
             self.kind,
-            as_time(self.started),
-            as_time(self.ended),
+            times[self.started],
+            times[self.ended],
             self.polls,
-            as_time(self.arrived),
+            times[self.polled],
+            None if interval is None else datetime.timedelta(microseconds=interval),
+            times[self.arrived],
         )
 
 
@@ -89,6 +106,11 @@ class AttemptBuilder:
         last = self.phases[-1] if self.phases else None
         return last if last is not None and last.ended is None and last.kind in kinds else None
 
+    def has_converged(self, since: int) -> None:
+        """It is a converge gateway, whose first branch came so early."""
+        self.phases.append(PhaseBuilder(results.CONVERGING, since))
+        self.leave(self.started)
+
     def executes(self, at: int) -> None:
         """execute() is called."""
         self.last_event = "pre_execute"
@@ -109,13 +131,13 @@ class AttemptBuilder:
         """schedule() is called: because a callback came, or else for a poll."""
         self.last_event = "pre_schedule"
         if (phase := self.phase(results.CALLBACK)) is not None and phase.arrived is not None:
-            self.enter(results.EXECUTING, at).polls = 1
+            self.enter(results.EXECUTING, at).polls_at(at)
             return
         phase = self.phase(results.POLLING, results.SCHEDULED, results.EXECUTING)
         if phase is None or phase.kind == results.EXECUTING:
             phase = self.enter(results.POLLING, at)
         phase.kind = results.POLLING
-        phase.polls += 1
+        phase.polls_at(at)
 
     def scheduled(self, at: int) -> None:
         """schedule() returned true; it may be called again."""
@@ -130,6 +152,7 @@ class AttemptBuilder:
             if phase.kind in (results.POLLING, results.SCHEDULED):
                 phase.kind = results.POLLING
                 phase.polls += pre
+                phase.skipped = True
                 return
 
     def fails(self, event: Cause, text: str) -> None:
@@ -146,19 +169,19 @@ class AttemptBuilder:
             self.phases.pop()  # nothing was waited for
         self.leave(at)
 
-    def result(self, node_id: str) -> Attempt:
+    def result(self, node_id: str, times: Times) -> Attempt:
         return Attempt(
             node_id,
             self.no,
             self.version,
             self.loop,
             self.state,
-            as_time(self.started),
-            as_time(self.ended),
+            times[self.started],
+            times[self.ended],
             self.cause,
-            tuple(phase.result() for phase in self.phases),
+            tuple([phase.result(times) for phase in self.phases]),
             self.error,
             self.error_ignored,
             self.forced,
-            as_time(self.ran_until),
+            times[self.ran_until],
         )

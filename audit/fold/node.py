@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+import datetime
+from typing import Final
 
 from audit.fold import results
 from audit.fold.attempt import AttemptBuilder
-from audit.fold.clock import as_time
+from audit.fold.clock import Times
 from audit.fold.results import Cause, Node, Transition
 from audit.fold.states import (
     FAILED,
@@ -26,27 +27,17 @@ NO_LOOP: Final = -1
 """What the engine's signal has where it does not set the loop."""
 
 
-class Change(NamedTuple):
-    """A change of state. ``cause``: who asked for it; else the record that told of it."""
-
-    state: str
-    version: str
-    loop: int
-    at: int
-    told: Cause
-    asked: Cause | None
-
-
 class NodeBuilder:
     """Follows what the engine does to a row of its ``State`` (``StateMixin.set_state``)."""
 
     __slots__ = (
         *("place", "state", "version", "loop", "retry", "skip", "error_ignored"),
-        *("root_id", "parent_id", "created", "started", "archived", "last_position"),
-        *("attempts", "irregular", "_cause", "_changes", "_executing", "_ready_by"),
+        *("root_id", "parent_id", "created", "started", "archived"),
+        *("attempts", "attempt", "irregular", "_times", "_transitions", "_now", "_now_since"),
+        *("_executing", "_ready_by"),
     )
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, times: Times) -> None:
         self.place = place
         self.state = ""
         self.version = ""
@@ -59,109 +50,131 @@ class NodeBuilder:
         self.created: int | None = None
         self.started: int | None = None
         self.archived: int | None = None
-        self.last_position = 0
         self.attempts: list[AttemptBuilder] = []
+        self.attempt: AttemptBuilder | None = None
+        """The attempt that goes on."""
         self.irregular = 0
-        self._changes: list[tuple[str, Change, int, int, bool, Cause]] = []
+        self._times = times
+        self._transitions: list[Transition] = []
+        self._now: tuple[str, int, Cause, bool]
+        """Of the state that lasts: the one before, the attempt, the cause, whether irregular."""
+        self._now_since = 0
         self._executing: dict[str, AttemptBuilder] = {}
         """Attempts in execute(), by the task that is in it."""
         self._ready_by: Cause | None = None
         """Who made it ready."""
 
-    @property
-    def attempt(self) -> AttemptBuilder | None:
-        """The attempt that goes on."""
-        last = self.attempts[-1] if self.attempts else None
-        return last if last is not None and last.ended is None else None
+    def change(
+        self, state: str, version: str, loop: int, at: int, told: Cause, asked: Cause | None = None
+    ) -> bool:
+        """Apply a change of state; whether it was one, and not told a second time.
 
-    def change(self, change: Change) -> bool:
-        """Apply a change of state; whether it was one, and not told a second time."""
-        before, state = self.state, change.state
-        if state == before and change.version == self.version:
+        ``told``: the record that tells of it; ``asked``: who asked for it, where somebody did.
+        """
+        before = self.state
+        if state == before and version == self.version:
             return False
         irregular = is_irregular(before, state)
-        self.irregular += irregular
-        if before and self._is_another_row(before, change):
-            self.loop, self.retry, self.skip, self.error_ignored = 1, 0, False, False
-            self.created, self.started, self.archived = change.at, None, None
-        elif not before:
-            self.created = change.at
-        cause = change.asked or self._cause_of(change)
+        if not before:
+            self.created = at
+        else:
+            self.irregular += irregular
+            if self._is_another_row(before, state, version, loop):
+                self.loop, self.retry, self.skip, self.error_ignored = 1, 0, False, False
+                self.created, self.started, self.archived = at, None, None
+            self._transitions.append(self._transition(self._times[at]))
+        cause = asked or self._cause_of(state, told)
         if state == RUNNING:
-            self._run(before, change, cause)
+            self._run(before, version, loop, at, cause)
         elif state in _ENDS:
-            self._end(before, change)
+            self._end(before, state, version, at)
         elif state == SUSPENDED:
-            if (attempt := self.attempt) is not None:
-                attempt.enter(results.PAUSED, change.at)
+            if self.attempt is not None:
+                self.attempt.enter(results.PAUSED, at)
         elif state in (READY, LOOP_READY):
-            self._make_ready(before, change, cause)
-        if change.loop != NO_LOOP:
-            self.loop = change.loop
-        self.state, self.version = state, change.version
-        no = self.attempts[-1].no if self.attempts else 0
-        self._changes.append((before, change, self.loop, no, irregular, cause))
+            self._make_ready(before, state, at, cause)
+        if loop != NO_LOOP:
+            self.loop = loop
+        self.state, self.version = state, version
+        self._now = before, len(self.attempts), cause, irregular
+        self._now_since = at
         return True
 
-    def _is_another_row(self, before: str, change: Change) -> bool:
+    def _transition(self, left_at: datetime.datetime | None) -> Transition:
+        """The interval of the state that lasts, or until now lasted."""
+        before, attempt, cause, irregular = self._now
+        return Transition(
+            self.place.node_id,
+            len(self._transitions) + 1,
+            before,
+            self.state,
+            self._times[self._now_since],
+            left_at,
+            self.version,
+            self.loop,
+            attempt,
+            cause,
+            irregular,
+        )
+
+    def _is_another_row(self, before: str, state: str, version: str, loop: int) -> bool:
         """Whether the engine deleted its row since, of which it says nothing (a rollback).
 
         A node that finished is entered again with the next loop, and only one that failed is
         made ready by an operation. A run's own row stays.
         """
-        if change.version == self.version or before in _BEFORE_RUNNING:
+        if version == self.version or before in _BEFORE_RUNNING:
             return False
-        if change.state == RUNNING:
-            return change.loop == 1 or before == FAILED
-        return change.state == READY and before != FAILED and self.place.node_type != PIPELINE
+        if state == RUNNING:
+            return loop == 1 or before == FAILED
+        return state == READY and before != FAILED and self.place.node_type != PIPELINE
 
-    def _cause_of(self, change: Change) -> Cause:
-        attempt = self.attempts[-1] if self.attempts else None
-        if change.state == FAILED and attempt is not None and attempt.failing is not None:
-            return attempt.failing
-        return change.told
+    def _cause_of(self, state: str, told: Cause) -> Cause:
+        if state == FAILED and self.attempts and self.attempts[-1].failing is not None:
+            return self.attempts[-1].failing
+        return told
 
-    def _run(self, before: str, change: Change, cause: Cause) -> None:
+    def _run(self, before: str, version: str, loop: int, at: int, cause: Cause) -> None:
         if before == FINISHED:
             self.skip = self.error_ignored = False
             if not self.place.loops:
                 self.retry = 0
-        enters = change.loop != NO_LOOP or not before
-        if not enters:  # a pipeline that is resumed
-            if (attempt := self.attempt) is not None:
-                attempt.leave(change.at)
+        if before and loop == NO_LOOP:  # a pipeline that is resumed
+            if self.attempt is not None:
+                self.attempt.leave(at)
             return
-        self.started = change.at
+        self.started = at
         if self.place.node_type == PIPELINE:
             return
-        if (attempt := self.attempt) is not None:
-            attempt.end(before, self.version, change.at)
-        loop = self.loop if change.loop == NO_LOOP else change.loop
+        if self.attempt is not None:
+            self.attempt.end(before, self.version, at)
         by = self._ready_by or cause
         self._ready_by = None
-        self.attempts.append(
-            AttemptBuilder(len(self.attempts) + 1, change.version, loop, change.at, by)
+        self.attempt = AttemptBuilder(
+            len(self.attempts) + 1, version, self.loop if loop == NO_LOOP else loop, at, by
         )
+        self.attempts.append(self.attempt)
 
-    def _end(self, before: str, change: Change) -> None:
+    def _end(self, before: str, state: str, version: str, at: int) -> None:
         attempt = self.attempt
-        if change.state != REVOKED:
-            self.archived = change.at
-        if change.state == FINISHED:
+        if state != REVOKED:
+            self.archived = at
+        if state == FINISHED:
             if before == FAILED:
                 self.skip = True  # the engine has no other way from there
             elif attempt is not None and attempt.was_unanswered:
                 self.error_ignored = attempt.error_ignored = True
         if attempt is not None:
-            attempt.end(change.state, change.version, change.at)
+            attempt.end(state, version, at)
+            self.attempt = None
 
-    def _make_ready(self, before: str, change: Change, cause: Cause) -> None:
+    def _make_ready(self, before: str, state: str, at: int, cause: Cause) -> None:
         self._ready_by = cause
-        if (attempt := self.attempt) is not None:
-            attempt.leave(change.at)
+        if self.attempt is not None:
+            self.attempt.leave(at)
         if before == FAILED:
             self.started = self.archived = None
-            if change.state == READY:
+            if state == READY:
                 self.retry += 1
 
     # What its plugin does. ``task``: the task that calls it.
@@ -208,40 +221,26 @@ class NodeBuilder:
                     attempt.error = text
                 return
 
-    def result(self) -> Node:
-        transitions = []
-        for index, (before, change, loop, no, irregular, cause) in enumerate(self._changes):
-            following = self._changes[index + 1 : index + 2]
-            left = following[0][1].at if following else None
-            transitions.append(
-                Transition(
-                    self.place.node_id,
-                    index + 1,
-                    before,
-                    change.state,
-                    as_time(change.at),
-                    as_time(left),
-                    change.version,
-                    loop,
-                    no,
-                    cause,
-                    irregular,
-                )
-            )
+    def result(self, last_position: int) -> Node:
+        """What is known of it until now."""
+        times, node_id = self._times, self.place.node_id
+        transitions = tuple(self._transitions)
+        if self.state:
+            transitions = (*transitions, self._transition(None))
         return Node(
-            place=self.place,
-            state=self.state,
-            version=self.version,
-            loop=self.loop,
-            retry=self.retry,
-            skip=self.skip,
-            error_ignored=self.error_ignored,
-            root_id=self.root_id,
-            parent_id=self.parent_id,
-            created_at=as_time(self.created),
-            started_at=as_time(self.started),
-            archived_at=as_time(self.archived),
-            transitions=tuple(transitions),
-            attempts=tuple(each.result(self.place.node_id) for each in self.attempts),
-            last_position=self.last_position,
+            self.place,
+            self.state,
+            self.version,
+            self.loop,
+            self.retry,
+            self.skip,
+            self.error_ignored,
+            self.root_id,
+            self.parent_id,
+            times[self.created],
+            times[self.started],
+            times[self.archived],
+            transitions,
+            tuple([each.result(node_id, times) for each in self.attempts]),
+            last_position,
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 
 class Record(NamedTuple):
@@ -26,15 +27,19 @@ class Record(NamedTuple):
         return self.node_id or self.pipeline_id
 
 
+_PLACE: Final = itemgetter(1, 2, 3)
+"""When it occurred, its writer, and the writer's number."""
+
+
 def in_order(records: Iterable[Record]) -> list[Record]:
     """Each record once, in the order of the run: by time, and within a writer by its numbers.
 
     Within a writer times never run backwards, so this is its own order; between writers it is
     as good as their clocks agree.
     """
-    found = {(record.writer_id, record.writer_position): record for record in records}
-    return sorted(found.values(), key=_place)
-
-
-def _place(record: Record) -> tuple[int, str, int]:
-    return record.at, record.writer_id, record.writer_position
+    found = list(records)
+    places = list(map(_PLACE, found))
+    if len(set(places)) < len(places):
+        found = list(dict(zip(places, found, strict=True)).values())
+    found.sort(key=_PLACE)
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from audit.fold.states import FAILED, FINISHED, REVOKED
 from audit.fold.tree import Place
 
 EXECUTING: Final = "executing"
@@ -60,6 +61,10 @@ class Phase(NamedTuple):
     ended_at: datetime.datetime | None
     polls: int = 0
     """Times that schedule() was called, with those that were counted and not recorded."""
+    last_poll_at: datetime.datetime | None = None
+    """The last of those that were recorded."""
+    poll_interval: datetime.timedelta | None = None
+    """Between the last two that were recorded next to each other."""
     arrived_at: datetime.datetime | None = None
     """When the callback came that ended the waiting, or is to end it."""
 
@@ -100,8 +105,7 @@ class Intervention(NamedTuple):
     data: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class Node(NamedTuple):
     """A node, a subprocess or the run itself. State to parent are the engine's values."""
 
     place: Place
@@ -125,9 +129,9 @@ class Node:
     @property
     def finished_at(self) -> datetime.datetime | None:
         """When it came to its end; None while something is under way."""
-        if self.state == "REVOKED" and self.transitions:
+        if self.state == REVOKED and self.transitions:
             return self.transitions[-1].entered_at
-        return self.archived_at if self.state in ("FINISHED", "FAILED") else None
+        return self.archived_at if self.state in (FINISHED, FAILED) else None
 
     @property
     def error(self) -> str:
@@ -145,7 +149,9 @@ class Facts:
     """Its post_prepare_run_pipeline, or anything that a worker did, was recorded."""
     states_recorded: bool
     """post_set_state was recorded; otherwise states are inferred from what is known."""
+    first_at: datetime.datetime
     last_at: datetime.datetime
+    """The last sign of life."""
     first_position: int
     last_position: int
     irregular: int
@@ -153,7 +159,7 @@ class Facts:
     """State changes that somebody else than the engine sent; not folded."""
     polls_suppressed: int
     unfinished: tuple[str, ...]
-    """Nodes with an attempt that has no end."""
+    """Nodes with an attempt that has no end, in a run that finished."""
     unentered: tuple[str, ...]
     """Nodes that came to an end and were never seen to begin."""
     writers: frozenset[str]

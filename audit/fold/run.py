@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from audit.events import (
@@ -13,19 +13,19 @@ from audit.events import (
     RUN_TAGGED,
 )
 from audit.fold import tree
-from audit.fold.clock import as_time
+from audit.fold.clock import Times
 from audit.fold.inference import Inference
-from audit.fold.node import NO_LOOP, Change, NodeBuilder
+from audit.fold.node import NO_LOOP, NodeBuilder
 from audit.fold.operations import CALLBACK, EFFECTS, FORCED_FAIL, Operations
 from audit.fold.record import Record, in_order
 from audit.fold.results import Cause, Facts, RunTimeline
-from audit.fold.states import FAILED, FINISHED, REVOKED
-from audit.fold.tree import PIPELINE, Place
+from audit.fold.states import FAILED, FINISHED, RUNNING
+from audit.fold.tree import CONVERGE, PIPELINE, Place
 
 ENGINE_SENDER: Final = "pipeline.eri.models.State"
 """Whose state changes are folded: some hosts send that signal themselves."""
 
-Handler = Callable[[Record], None]
+Handler = Callable[["RunBuilder", Record], None]
 
 
 def fold(root_pipeline_id: str, records: Iterable[Record]) -> RunTimeline | None:
@@ -39,8 +39,7 @@ def fold(root_pipeline_id: str, records: Iterable[Record]) -> RunTimeline | None
     run = RunBuilder(root_pipeline_id)
     if not any(map(_is_state_change, ordered)):
         run.inference = Inference(run, ordered)
-    for record in ordered:
-        run.apply(record)
+    run.apply(ordered)
     return run.result()
 
 
@@ -59,34 +58,15 @@ class RunBuilder:
         self.tags: dict[str, Any] = {}
         self.inference: Inference | None = None
         """Where no state change was recorded: states follow from the other events."""
-        self._handlers = self._all_handlers()
+        self._times = Times()
         self._started = self._handed_over = False
         self._foreign = self._suppressed = 0
         self._unentered: dict[str, None] = {}
         self._last_of_writers: dict[str, int] = {}
+        self._last_of_nodes: dict[str, int] = {}
         self._count = 0
         self._first_position = self._last_position = 0
-        self._last_at = 0
-
-    def _all_handlers(self) -> dict[str, Handler]:
-        handlers: dict[str, Handler] = {
-            PRE_PREPARE: self._prepares,
-            "post_prepare_run_pipeline": self._prepared,
-            RUN_TAGGED: self._tagged,
-            POST_SET_STATE: self._state_changed,
-            "pre_execute": self._executes,
-            "post_execute": self._executed,
-            "pre_schedule": self._schedules,
-            "post_schedule": self._scheduled,
-            NODE_FAILURE_DETAIL: self._failed_because,
-            POLLS_SUPPRESSED: self._polls_suppressed,
-        }
-        for name in ("execute", "schedule"):
-            handlers[f"node_{name}_fail"] = handlers[f"node_{name}_exception"] = self._fails
-        for kind in EFFECTS:
-            handlers[f"pre_{kind}"] = self._asked(kind)
-            handlers[f"post_{kind}"] = self._done(kind)
-        return handlers
+        self._first_at = self._last_at = 0
 
     def node(self, node_id: str) -> NodeBuilder:
         """What is known of a node, also of one that no tree has."""
@@ -96,30 +76,34 @@ class RunBuilder:
             if place is None:
                 kind = PIPELINE if node_id == self.root else ""
                 place = Place(node_id, self.root, node_type=kind)
-            found = self.nodes[node_id] = NodeBuilder(place)
+            found = self.nodes[node_id] = NodeBuilder(place, self._times)
         return found
 
-    def apply(self, record: Record) -> None:
-        """The next record."""
-        self._count += 1
-        self._last_of_writers[record.writer_id] = self._count
-        position = record.position
-        if not self._first_position or position < self._first_position:
-            self._first_position = position
-        if position > self._last_position:
-            self._last_position = position
-        self._last_at = record.at
-        suppressed = record.context.get("suppressed")
-        if suppressed is not None:
-            self._count_polls(record, suppressed)
-        handler = self._handlers.get(record.event_type)
-        if handler is not None:
-            handler(record)
-        if self.inference is not None:
-            self.inference.apply(record)
-        node = self.nodes.get(record.pipeline_or_node)
-        if node is not None and position > node.last_position:
-            node.last_position = position
+    def apply(self, records: Sequence[Record]) -> None:
+        """The next records, at least one."""
+        positions = [record.position for record in records]
+        self._first_position = min(self._first_position or positions[0], *positions)
+        self._last_position = max(self._last_position, *positions)
+        self._first_at = self._first_at or records[0].at
+        self._last_at = records[-1].at
+        of_writers, of_nodes, inference = (
+            self._last_of_writers,
+            self._last_of_nodes,
+            self.inference,
+        )
+        for record in records:
+            self._count += 1
+            of_writers[record.writer_id] = self._count
+            node_id, position = record.node_id or record.pipeline_id, record.position
+            if of_nodes.get(node_id, 0) < position:
+                of_nodes[node_id] = position
+            if "suppressed" in record.context:
+                self._count_polls(record, record.context["suppressed"])
+            handler = _HANDLERS.get(record.event_type)
+            if handler is not None:
+                handler(self, record)
+            if inference is not None:
+                inference.apply(record)
 
     # The run.
 
@@ -127,7 +111,7 @@ class RunBuilder:
         self._started = True
         self._learn(record)
         tags = record.context.get("tags")
-        if isinstance(tags, Mapping):
+        if isinstance(tags, dict):
             self.tags.update(tags)
 
     def _prepared(self, record: Record) -> None:
@@ -145,7 +129,7 @@ class RunBuilder:
 
     def _tagged(self, record: Record) -> None:
         tags = record.data.get("tags")
-        if isinstance(tags, Mapping):
+        if isinstance(tags, dict):
             self.tags.update(tags)
 
     # States.
@@ -155,58 +139,76 @@ class RunBuilder:
             self._foreign += 1
             return
         data = record.data
-        node = self.node(record.node_id)
-        node.root_id = data.get("root_id") or node.root_id
-        node.parent_id = data.get("parent_id") or node.parent_id
-        loop = data.get("loop")
+        node = self.nodes.get(record.node_id) or self.node(record.node_id)
+        root_id, parent_id, loop = data.get("root_id"), data.get("parent_id"), data.get("loop")
+        if root_id and type(root_id) is str:
+            node.root_id = root_id
+        if parent_id and type(parent_id) is str:
+            node.parent_id = parent_id
         self.change(
             node,
             record,
-            str(data.get("to_state")),
+            _text(data.get("to_state")),
             record.node_version,
-            loop if isinstance(loop, int) else NO_LOOP,
+            loop if type(loop) is int else NO_LOOP,
         )
 
     def change(
         self, node: NodeBuilder, record: Record, state: str, version: str = "", loop: int = NO_LOOP
     ) -> None:
         """A change of state that a record tells of."""
+        told = Cause(record.position, record.event_type)
         asked = self.operations.explain(
             node.place.node_id,
             state,
             record.writer_id,
             refreshed=self.inference is not None or version != node.version,
         )
-        told = Cause(record.position, record.event_type)
         if not node.state and state in (FINISHED, FAILED):
             self._unentered[node.place.node_id] = None
-        cause = None if asked is None else asked.cause
-        node.change(Change(state, version, loop, record.at, told, cause))
-        if asked is not None and asked.kind == FORCED_FAIL:
-            node.was_forced(asked.cause, _text(asked.data.get("ex_data")))
+        if asked is None:
+            node.change(state, version, loop, record.at, told)
+        else:
+            node.change(state, version, loop, record.at, told, asked.cause)
+            if asked.kind == FORCED_FAIL:
+                node.was_forced(asked.cause, _text(asked.data.get("ex_data")))
+        if state == RUNNING and node.place.node_type == CONVERGE:
+            self._converges(node)
+
+    def _converges(self, node: NodeBuilder) -> None:
+        """A converge gateway begins when the last branch has come; it waited since the first."""
+        attempt = node.attempt
+        if attempt is None or attempt.phases:
+            return
+        before = node.attempts[-2].started if len(node.attempts) > 1 else 0
+        came = [
+            found.archived
+            for source in node.place.sources
+            if (found := self.nodes.get(source)) is not None
+            and found.archived is not None
+            and before < found.archived <= attempt.started
+        ]
+        if came:
+            attempt.has_converged(min(came))
 
     # Operations.
 
-    def _asked(self, kind: str) -> Handler:
-        def handle(record: Record) -> None:
-            self.operations.begin(kind, record, self._count)
-            if kind == CALLBACK and (attempt := self.node(record.node_id).attempt) is not None:
-                attempt.is_called_back(record.at)
+    def _asked(self, record: Record) -> None:
+        kind = record.event_type.removeprefix("pre_")
+        self.operations.begin(kind, record, self._count)
+        if kind == CALLBACK and (attempt := self.node(record.node_id).attempt) is not None:
+            attempt.is_called_back(record.at)
 
-        return handle
-
-    def _done(self, kind: str) -> Handler:
-        def handle(record: Record) -> None:
-            operation = self.operations.end(kind, record, self._count)
-            version = _text(record.data.get("new_version"))
-            if kind == FORCED_FAIL and version:
-                # By default the engine's admin sends no state change for it.
-                node, cause = self.node(record.node_id), operation.cause
-                if node.version != version and node.state != FAILED:
-                    node.change(Change(FAILED, version, NO_LOOP, record.at, cause, cause))
-                    node.was_forced(cause, _text(record.data.get("ex_data")))
-
-        return handle
+    def _done(self, record: Record) -> None:
+        kind = record.event_type.removeprefix("post_")
+        operation = self.operations.end(kind, record, self._count)
+        version = _text(record.data.get("new_version"))
+        if kind == FORCED_FAIL and version:
+            # By default the engine's admin sends no state change for it.
+            node, cause = self.node(record.node_id), operation.cause
+            if node.version != version and node.state != FAILED:
+                node.change(FAILED, version, NO_LOOP, record.at, cause, cause)
+                node.was_forced(cause, _text(record.data.get("ex_data")))
 
     # What plugins do.
 
@@ -238,7 +240,7 @@ class RunBuilder:
         self._count_polls(record, record.data)
 
     def _count_polls(self, record: Record, counts: Any) -> None:
-        if not isinstance(counts, Mapping):
+        if not isinstance(counts, dict):
             return
         pre, post = counts.get("pre_schedule"), counts.get("post_schedule")
         if isinstance(pre, int) and isinstance(post, int):
@@ -249,28 +251,33 @@ class RunBuilder:
     def result(self) -> RunTimeline:
         """The timeline of all records until now."""
         self.operations.settle(self._last_of_writers)
-        for node_id in (self.root, *self.places):
-            self.node(node_id)
-        order = {node_id: index for index, node_id in enumerate((self.root, *self.places))}
-        nodes = sorted(self.nodes.items(), key=lambda item: order.get(item[0], len(order)))
-        done = self.nodes[self.root].state in (FINISHED, REVOKED)
+        root = self.node(self.root)
+        for node_id in self.places:
+            if node_id not in self.nodes:
+                self.node(node_id)
+        nodes, last = self.nodes, self._last_of_nodes
+        order = [node_id for node_id in self.places if node_id != self.root]
+        others = [each for each in nodes if each != self.root and each not in self.places]
+        ordered = [self.root, *order, *others]
+        is_done = root.state == FINISHED
         return RunTimeline(
             root_pipeline_id=self.root,
-            nodes={node_id: node.result() for node_id, node in nodes},
+            nodes={each: nodes[each].result(last.get(each, 0)) for each in ordered},
             interventions=tuple(each.result() for each in self.operations.all),
-            tags=self.tags,
+            tags=dict(self.tags),
             facts=Facts(
                 started=self._started,
                 handed_over=self._handed_over,
                 states_recorded=self.inference is None,
-                last_at=as_time(self._last_at),
+                first_at=self._times[self._first_at],
+                last_at=self._times[self._last_at],
                 first_position=self._first_position,
                 last_position=self._last_position,
-                irregular=sum(node.irregular for node in self.nodes.values()),
+                irregular=sum(node.irregular for node in nodes.values()),
                 foreign=self._foreign,
                 polls_suppressed=self._suppressed,
                 unfinished=tuple(
-                    node_id for node_id, node in nodes if done and node.attempt is not None
+                    each for each in ordered if is_done and nodes[each].attempt is not None
                 ),
                 unentered=tuple(self._unentered),
                 writers=frozenset(self._last_of_writers),
@@ -278,10 +285,30 @@ class RunBuilder:
         )
 
 
+_HANDLERS: Final[dict[str, Handler]] = {
+    PRE_PREPARE: RunBuilder._prepares,
+    "post_prepare_run_pipeline": RunBuilder._prepared,
+    RUN_TAGGED: RunBuilder._tagged,
+    POST_SET_STATE: RunBuilder._state_changed,
+    "pre_execute": RunBuilder._executes,
+    "post_execute": RunBuilder._executed,
+    "pre_schedule": RunBuilder._schedules,
+    "post_schedule": RunBuilder._scheduled,
+    "node_execute_fail": RunBuilder._fails,
+    "node_execute_exception": RunBuilder._fails,
+    "node_schedule_fail": RunBuilder._fails,
+    "node_schedule_exception": RunBuilder._fails,
+    NODE_FAILURE_DETAIL: RunBuilder._failed_because,
+    POLLS_SUPPRESSED: RunBuilder._polls_suppressed,
+    **{f"pre_{kind}": RunBuilder._asked for kind in EFFECTS},
+    **{f"post_{kind}": RunBuilder._done for kind in EFFECTS},
+}
+
+
 def _task(record: Record) -> str:
     """The task that a record comes from; else its process, which runs one at a time then."""
     task = record.context.get("task")
-    found = task.get("id") if isinstance(task, Mapping) else None
+    found = task.get("id") if isinstance(task, dict) else None
     return str(found or record.writer_id)
 
 

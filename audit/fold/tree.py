@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
 _EVENTS: Final = ("start_event", "end_event")
 _GROUPS: Final = ("activities", "gateways")
@@ -15,8 +14,7 @@ CONVERGE: Final = "ConvergeGateway"
 FORKS: Final = frozenset({"ParallelGateway", "ConditionalParallelGateway"})
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A node of a run, by its tree. Where no tree was recorded all but the ids is empty."""
 
     node_id: str
@@ -30,7 +28,6 @@ class Place:
     """Whether the node repeats itself (``loop_config``)."""
     sources: tuple[str, ...] = ()
     """Nodes whose flows lead here."""
-    targets: tuple[str, ...] = ()
 
 
 def read(tree: Any) -> dict[str, Place]:
@@ -38,68 +35,60 @@ def read(tree: Any) -> dict[str, Place]:
 
     Takes whole trees and outlines, and any shape of either: what cannot be read is left out.
     """
-    if not isinstance(tree, Mapping) or not (root := _text(tree.get("id"))):
+    if not isinstance(tree, dict) or not (root := _text(tree.get("id"))):
         return {}
     found = {root: Place(root, root, "", _text(tree.get("name")), PIPELINE)}
     pending = deque([(tree, root)])
     while pending:  # not by recursion: subprocesses may be nested as deep as they like
         pipeline, parent = pending.popleft()
-        flows = _Flows(pipeline)
+        sources = _sources(pipeline)
         for node in _nodes(pipeline):
             node_id = _text(node.get("id"))
             if not node_id or node_id in found:
                 continue
-            found[node_id] = _place(node, node_id, root, parent, flows)
+            found[node_id] = _place(node, node_id, root, parent, sources)
             inner = node.get("pipeline")
-            if isinstance(inner, Mapping):
+            if isinstance(inner, dict):
                 pending.append((inner, node_id))
     return found
 
 
-def _place(node: Mapping[str, Any], node_id: str, root: str, parent: str, flows: _Flows) -> Place:
-    component = node.get("component")
+def _place(
+    node: dict[str, Any], node_id: str, root: str, parent: str, sources: dict[str, list[str]]
+) -> Place:
+    component, loop = node.get("component"), node.get("loop_config")
     return Place(
-        node_id=node_id,
-        root_pipeline_id=root,
-        parent_id=parent,
-        name=_text(node.get("name")),
-        node_type=_text(node.get("type")),
-        component_code=_text(component.get("code")) if isinstance(component, Mapping) else "",
-        template_node_id=_text(node.get("template_node_id")),
-        loops=_loops(node),
-        sources=tuple(flows.sources.get(node_id, ())),
-        targets=tuple(flows.targets.get(node_id, ())),
+        node_id,
+        root,
+        parent,
+        _text(node.get("name")),
+        _text(node.get("type")),
+        _text(component.get("code")) if isinstance(component, dict) else "",
+        _text(node.get("template_node_id")),
+        isinstance(loop, dict) and bool(loop.get("enable")),
+        tuple(sources.get(node_id, ())),
     )
 
 
-def _loops(node: Mapping[str, Any]) -> bool:
-    config = node.get("loop_config")
-    return isinstance(config, Mapping) and bool(config.get("enable"))
+def _sources(pipeline: dict[str, Any]) -> dict[str, list[str]]:
+    """Which nodes lead to which, in one pipeline."""
+    found: dict[str, list[str]] = {}
+    flows = pipeline.get("flows")
+    for flow in flows.values() if isinstance(flows, dict) else ():
+        if isinstance(flow, dict):
+            found.setdefault(_text(flow.get("target")), []).append(_text(flow.get("source")))
+    return found
 
 
-class _Flows:
-    """Which node leads to which, in one pipeline."""
-
-    def __init__(self, pipeline: Mapping[str, Any]) -> None:
-        self.sources: dict[str, list[str]] = {}
-        self.targets: dict[str, list[str]] = {}
-        flows = pipeline.get("flows")
-        for flow in flows.values() if isinstance(flows, Mapping) else ():
-            if isinstance(flow, Mapping):
-                source, target = _text(flow.get("source")), _text(flow.get("target"))
-                self.sources.setdefault(target, []).append(source)
-                self.targets.setdefault(source, []).append(target)
-
-
-def _nodes(pipeline: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _nodes(pipeline: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name in _EVENTS:
         node = pipeline.get(name)
-        if isinstance(node, Mapping):
+        if isinstance(node, dict):
             yield node
     for name in _GROUPS:
         group = pipeline.get(name)
-        for node in group.values() if isinstance(group, Mapping) else ():
-            if isinstance(node, Mapping):
+        for node in group.values() if isinstance(group, dict) else ():
+            if isinstance(node, dict):
                 yield node
 
 
