@@ -7,6 +7,8 @@ AuditError
 ├── RecordRefused
 ├── NoPartition
 ├── FenceMoved
+├── HeadUnsettled
+├── NotRecorded
 ├── SpoolUnusable
 │   └── SpoolFull
 ├── SpoolCorrupted
@@ -47,6 +49,14 @@ class NoPartition(AuditError):
 
 class FenceMoved(AuditError):
     """The log has a writer's records up to another position than the shipper knew."""
+
+
+class HeadUnsettled(AuditError):
+    """An append is under way for so long that nobody knows what is still to come before it."""
+
+
+class NotRecorded(AuditError):
+    """The log has no record of that run or node."""
 
 
 class SpoolUnusable(AuditError):

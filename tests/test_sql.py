@@ -19,7 +19,7 @@ STATEMENT = re.compile(
 
 
 def test_every_query_has_a_name_and_a_sentence():
-    text = sql.read("queries.sql")
+    text = "\n".join(sql.read(name) for name in sql.FILES)
     headers = re.findall(r"^-- (\S+) --\n((?:-- .*\n)+)", text, re.MULTILINE)
     assert [name for name, _ in headers] == list(sql.queries())
     assert len(headers) == text.count(" --\n"), "a name that the reader does not see"

@@ -92,7 +92,8 @@ class NodeBuilder:
             if self.attempt is not None:
                 self.attempt.enter(results.PAUSED, at)
         elif state in (READY, LOOP_READY):
-            self._make_ready(before, state, at, cause)
+            is_retry = version != self.version or "retry" in cause.event_type
+            self._make_ready(state, at, cause, is_retry=before == FAILED and is_retry)
         if loop != NO_LOOP:
             self.loop = loop
         self.state, self.version = state, version
@@ -168,11 +169,12 @@ class NodeBuilder:
             attempt.end(state, version, at)
             self.attempt = None
 
-    def _make_ready(self, before: str, state: str, at: int, cause: Cause) -> None:
+    def _make_ready(self, state: str, at: int, cause: Cause, *, is_retry: bool) -> None:
+        """Also a failed node that somebody only resumes: the engine lets him, and counts nothing."""
         self._ready_by = cause
         if self.attempt is not None:
             self.attempt.leave(at)
-        if before == FAILED:
+        if is_retry:
             self.started = self.archived = None
             if state == READY:
                 self.retry += 1

@@ -43,7 +43,7 @@ def cause_of(record: Record) -> Cause:
     """A record as the cause of what came of it, with who and why."""
     context = record.context
     inherited = context.get("inherited")
-    said = {**inherited, **context} if isinstance(inherited, Mapping) else context
+    said = {**inherited, **context} if isinstance(inherited, dict) else context
     return Cause(
         record.position,
         record.event_type,
@@ -58,7 +58,17 @@ def _text(value: Any) -> str:
 class Operation:
     """One operation, from its first event on."""
 
-    __slots__ = ("at", "cause", "data", "index", "kind", "outcome", "target", "writer_id")
+    __slots__ = (
+        "at",
+        "cause",
+        "data",
+        "index",
+        "is_answered",
+        "kind",
+        "outcome",
+        "target",
+        "writer_id",
+    )
 
     def __init__(self, kind: str, record: Record, index: int) -> None:
         self.kind = kind
@@ -70,6 +80,8 @@ class Operation:
         self.cause = cause_of(record)
         self.data = record.data
         self.outcome = UNKNOWN
+        self.is_answered = False
+        """Whether its second event was recorded."""
 
     def explains(self, state: str, writer_id: str, *, refreshed: bool) -> bool:
         """Whether a change of its node is what it did: its process does both.
@@ -85,7 +97,13 @@ class Operation:
 
     def result(self) -> Intervention:
         return Intervention(
-            self.target, self.kind, as_time(self.at), self.outcome, self.cause, self.data
+            self.target,
+            self.kind,
+            as_time(self.at),
+            self.outcome,
+            self.cause,
+            self.data,
+            self.writer_id,
         )
 
 
@@ -115,7 +133,7 @@ class Operations:
         else:
             operation = Operation(kind, record, index)
             self.all.append(operation)
-        operation.outcome = DONE
+        operation.outcome, operation.is_answered = DONE, True
         return operation
 
     def explain(
@@ -140,3 +158,13 @@ class Operations:
                 operation.index
             ):
                 operation.outcome = REFUSED
+
+    def unanswered(self, last_of_writers: Mapping[str, int], *, is_over: bool) -> tuple[int, ...]:
+        """Positions of what had its effect and was to be told, and never was."""
+        return tuple(
+            each.cause.position
+            for each in self.all
+            if each.outcome == DONE
+            and not each.is_answered
+            and (is_over or last_of_writers[each.writer_id] > each.index + 1)
+        )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from audit.fold.states import FAILED, FINISHED, REVOKED
@@ -103,6 +103,8 @@ class Intervention(NamedTuple):
     """``done``, ``refused``, or ``unknown`` where no record says."""
     cause: Cause
     data: Mapping[str, Any]
+    writer_id: str
+    """The process that did it."""
 
 
 class Node(NamedTuple):
@@ -162,7 +164,10 @@ class Facts:
     """Nodes with an attempt that has no end, in a run that finished."""
     unentered: tuple[str, ...]
     """Nodes that came to an end and were never seen to begin."""
-    writers: frozenset[str]
+    unanswered: tuple[int, ...]
+    """Positions of operations that had their effect, whose post_ event is not there."""
+    writers: Mapping[str, tuple[int, int]]
+    """Who captured it: the numbers of each writer's first and last record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,9 +179,20 @@ class RunTimeline:
     """By id: what the tree has and what was seen, the run itself first."""
     interventions: tuple[Intervention, ...]
     tags: Mapping[str, Any]
+    start: Cause | None
+    """Its first event, with who started it and why; None where that was not recorded."""
     facts: Facts
 
     @property
     def pipeline(self) -> Node:
         """The run itself."""
         return self.nodes[self.root_pipeline_id]
+
+    def with_interventions(self, interventions: Iterable[Intervention]) -> RunTimeline:
+        """The same with other outcomes."""
+        return replace(self, interventions=tuple(interventions))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it came to its end: nothing more is to come of itself."""
+        return self.pipeline.state in (FINISHED, REVOKED)

@@ -16,14 +16,17 @@ from audit.fold import tree
 from audit.fold.clock import Times
 from audit.fold.inference import Inference
 from audit.fold.node import NO_LOOP, NodeBuilder
-from audit.fold.operations import CALLBACK, EFFECTS, FORCED_FAIL, Operations
+from audit.fold.operations import CALLBACK, EFFECTS, FORCED_FAIL, Operations, cause_of
 from audit.fold.record import Record, in_order
 from audit.fold.results import Cause, Facts, RunTimeline
-from audit.fold.states import FAILED, FINISHED, RUNNING
+from audit.fold.states import FAILED, FINISHED, REVOKED, RUNNING
 from audit.fold.tree import CONVERGE, PIPELINE, Place
 
 ENGINE_SENDER: Final = "pipeline.eri.models.State"
 """Whose state changes are folded: some hosts send that signal themselves."""
+
+MAX_LOOP: Final = 2**31
+"""The engine's column holds no larger number."""
 
 Handler = Callable[["RunBuilder", Record], None]
 
@@ -59,10 +62,13 @@ class RunBuilder:
         self.inference: Inference | None = None
         """Where no state change was recorded: states follow from the other events."""
         self._times = Times()
-        self._started = self._handed_over = False
+        self._start: Cause | None = None
+        self._handed_over = False
         self._foreign = self._suppressed = 0
         self._unentered: dict[str, None] = {}
         self._last_of_writers: dict[str, int] = {}
+        """The place of each writer's last record among the run's."""
+        self._numbers: dict[str, tuple[int, int]] = {}
         self._last_of_nodes: dict[str, int] = {}
         self._count = 0
         self._first_position = self._last_position = 0
@@ -93,7 +99,10 @@ class RunBuilder:
         )
         for record in records:
             self._count += 1
-            of_writers[record.writer_id] = self._count
+            writer_id = record.writer_id
+            if writer_id not in of_writers:
+                self._numbers[writer_id] = record.writer_position, 0
+            of_writers[writer_id] = self._count
             node_id, position = record.node_id or record.pipeline_id, record.position
             if of_nodes.get(node_id, 0) < position:
                 of_nodes[node_id] = position
@@ -104,11 +113,15 @@ class RunBuilder:
                 handler(self, record)
             if inference is not None:
                 inference.apply(record)
+        for record in reversed(records):
+            first, last = self._numbers[record.writer_id]
+            if last < record.writer_position:
+                self._numbers[record.writer_id] = first, record.writer_position
 
     # The run.
 
     def _prepares(self, record: Record) -> None:
-        self._started = True
+        self._start = self._start or cause_of(record)
         self._learn(record)
         tags = record.context.get("tags")
         if isinstance(tags, dict):
@@ -150,7 +163,7 @@ class RunBuilder:
             record,
             _text(data.get("to_state")),
             record.node_version,
-            loop if type(loop) is int else NO_LOOP,
+            loop if type(loop) is int and 0 < loop < MAX_LOOP else NO_LOOP,
         )
 
     def change(
@@ -265,8 +278,9 @@ class RunBuilder:
             nodes={each: nodes[each].result(last.get(each, 0)) for each in ordered},
             interventions=tuple(each.result() for each in self.operations.all),
             tags=dict(self.tags),
+            start=self._start,
             facts=Facts(
-                started=self._started,
+                started=self._start is not None,
                 handed_over=self._handed_over,
                 states_recorded=self.inference is None,
                 first_at=self._times[self._first_at],
@@ -280,7 +294,10 @@ class RunBuilder:
                     each for each in ordered if is_done and nodes[each].attempt is not None
                 ),
                 unentered=tuple(self._unentered),
-                writers=frozenset(self._last_of_writers),
+                unanswered=self.operations.unanswered(
+                    self._last_of_writers, is_over=root.state in (FINISHED, REVOKED)
+                ),
+                writers=dict(self._numbers),
             ),
         )
 

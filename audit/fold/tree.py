@@ -11,6 +11,8 @@ _GROUPS: Final = ("activities", "gateways")
 SUBPROCESSES: Final = frozenset({"SubProcess", "SubCanvas"})
 PIPELINE: Final = "Pipeline"
 CONVERGE: Final = "ConvergeGateway"
+MAX_ID: Final = 255
+"""The longest id that records have (``audit.capture.ids``)."""
 FORKS: Final = frozenset({"ParallelGateway", "ConditionalParallelGateway"})
 
 
@@ -35,7 +37,7 @@ def read(tree: Any) -> dict[str, Place]:
 
     Takes whole trees and outlines, and any shape of either: what cannot be read is left out.
     """
-    if not isinstance(tree, dict) or not (root := _text(tree.get("id"))):
+    if not isinstance(tree, dict) or not (root := _id(tree.get("id"))):
         return {}
     found = {root: Place(root, root, "", _text(tree.get("name")), PIPELINE)}
     pending = deque([(tree, root)])
@@ -43,7 +45,7 @@ def read(tree: Any) -> dict[str, Place]:
         pipeline, parent = pending.popleft()
         sources = _sources(pipeline)
         for node in _nodes(pipeline):
-            node_id = _text(node.get("id"))
+            node_id = _id(node.get("id"))
             if not node_id or node_id in found:
                 continue
             found[node_id] = _place(node, node_id, root, parent, sources)
@@ -94,3 +96,9 @@ def _nodes(pipeline: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _id(value: Any) -> str:
+    """An id as the log's columns take them; no node of the engine has a longer one."""
+    found = _text(value)
+    return found if len(found) <= MAX_ID else ""

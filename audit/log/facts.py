@@ -6,19 +6,9 @@ import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
-from django.db import connections
-
-from audit.log.errors import translated
-from audit.sql import queries, read
-
-
-def _rows(using: str, query: str, parameters: dict[str, Any] | None = None) -> list[Any]:
-    """All rows of a named query; raises ``LogUnavailable`` like everything in this package."""
-    with translated(using), connections[using].cursor() as cursor:
-        cursor.execute(queries()[query], parameters)
-        return list(cursor.fetchall())
+from audit.log.rows import rows
+from audit.sql import read
 
 
 @cache
@@ -66,8 +56,8 @@ class Newest:
 
 def log_facts(using: str) -> LogFacts:
     """The log's server, role and guards."""
-    rows = _rows(using, "log_facts", {"guard": _guard()})
-    (row,) = rows
+    found = rows(using, "log_facts", {"guard": _guard()})
+    (row,) = found
     return LogFacts(
         server_version=row[0],
         role=row[1],
@@ -80,17 +70,17 @@ def log_facts(using: str) -> LogFacts:
 
 def partitions(using: str) -> list[Partition]:
     """The partitions, oldest first."""
-    rows = _rows(using, "partitions", {"guard": _guard()})
+    found = rows(using, "partitions", {"guard": _guard()})
     return [
         Partition(name=name, low=low, high=high, bytes=size, guarded=guarded)
-        for name, low, high, size, guarded in rows
+        for name, low, high, size, guarded in found
     ]
 
 
 def newest(using: str) -> Newest | None:
     """The newest record by position, or None in an empty log."""
-    rows = _rows(using, "newest_record")
-    for position, event_type, occurred_at, recorded_at in rows:
+    found = rows(using, "newest_record")
+    for position, event_type, occurred_at, recorded_at in found:
         return Newest(
             position=position,
             event_type=event_type,
@@ -121,29 +111,29 @@ class Gaps:
 
 def gaps(using: str, since: datetime.datetime) -> Gaps:
     """Gaps that were recorded as having occurred since ``since``."""
-    rows = _rows(using, "gaps", {"since": since})
-    ((records, events, unknown, last_at),) = rows
+    found = rows(using, "gaps", {"since": since})
+    ((records, events, unknown, last_at),) = found
     return Gaps(records=records, events=int(events), unknown=unknown, last_at=last_at)
 
 
 def without_reason(using: str, event_types: Sequence[str], since: datetime.datetime) -> int:
     """How many records of these types were marked as without a reason since ``since``."""
     parameters = {"event_types": list(event_types), "since": since}
-    ((count,),) = _rows(using, "without_reason", parameters)
+    ((count,),) = rows(using, "without_reason", parameters)
     return int(count)
 
 
 def role_powers(using: str, name: str) -> list[str] | None:
     """What the role of that name may do beyond inserting and reading; None if there is none."""
-    rows = _rows(using, "role_powers", {"name": name})
-    if not any(known for known, _ in rows):
+    found = rows(using, "role_powers", {"name": name})
+    if not any(known for known, _ in found):
         return None
-    return [words for _, words in rows if words is not None]
+    return [words for _, words in found if words is not None]
 
 
 def schema(using: str) -> str:
     """The schema that the log is in."""
-    ((name,),) = _rows(using, "log_schema")
+    ((name,),) = rows(using, "log_schema")
     return str(name)
 
 
@@ -163,7 +153,7 @@ class Writers:
 
 def writers(using: str, silence: datetime.timedelta) -> Writers:
     """The writers' books; ``silence``: for how long a silent one was not seen."""
-    ((opened, silent, lost, missing, seen_at),) = _rows(
+    ((opened, silent, lost, missing, seen_at),) = rows(
         using, "writers_summary", {"silence": silence}
     )
     return Writers(open=opened, silent=silent, lost=lost, missing=int(missing), seen_at=seen_at)

@@ -6,6 +6,8 @@ import re
 from functools import cache
 from importlib.resources import files
 
+FILES = ("queries.sql", "timelines.sql")
+"""The files of named queries: of the log, and of what is read from it."""
 _HEADER = re.compile(r"^-- (?P<name>\w+) --$", re.MULTILINE)
 
 
@@ -16,8 +18,8 @@ def read(file_name: str) -> str:
 
 @cache
 def queries() -> dict[str, str]:
-    """The named queries of ``queries.sql``, without their headers."""
-    text = read("queries.sql")
+    """The named queries of all files, without their headers."""
+    text = "\n".join(read(name) for name in FILES)
     headers = list(_HEADER.finditer(text))
     ends = [header.start() for header in headers[1:]] + [len(text)]
     return {

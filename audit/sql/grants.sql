@@ -45,6 +45,23 @@ ALTER TABLE {schema}.bamboo_audit_spoolwriter OWNER TO {owner};
 REVOKE ALL ON {schema}.bamboo_audit_spoolwriter FROM PUBLIC, {application};
 -- Bookkeeping, not the log: its rows are moved on and pruned.
 GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.bamboo_audit_spoolwriter TO {application};
+-- What is made of the log, and can be made again.
+ALTER TABLE {schema}.bamboo_audit_pipelinetimeline OWNER TO {owner};
+ALTER TABLE {schema}.bamboo_audit_nodetimeline OWNER TO {owner};
+ALTER TABLE {schema}.bamboo_audit_statetransition OWNER TO {owner};
+ALTER TABLE {schema}.bamboo_audit_projectioncheckpoint OWNER TO {owner};
+REVOKE ALL ON
+    {schema}.bamboo_audit_pipelinetimeline,
+    {schema}.bamboo_audit_nodetimeline,
+    {schema}.bamboo_audit_statetransition,
+    {schema}.bamboo_audit_projectioncheckpoint
+FROM PUBLIC, {application};
+GRANT SELECT, INSERT, UPDATE, DELETE ON
+    {schema}.bamboo_audit_pipelinetimeline,
+    {schema}.bamboo_audit_nodetimeline,
+    {schema}.bamboo_audit_statetransition,
+    {schema}.bamboo_audit_projectioncheckpoint
+TO {application};
 ALTER FUNCTION {schema}.bamboo_audit_announce_append() OWNER TO {owner};
 ALTER FUNCTION {schema}.bamboo_audit_advance(uuid[], bigint[], bigint[], bigint[], timestamptz[])
     OWNER TO {owner};

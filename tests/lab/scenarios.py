@@ -86,9 +86,9 @@ class Run:
             self.work()
         return answer
 
-    def work(self) -> None:
+    def work(self, most: int = MOST_TASKS) -> None:
         """Run tasks until none is left; what one raises is kept, as a worker would log it."""
-        for _ in range(MOST_TASKS):
+        for _ in range(most):
             try:
                 if not heap.pump(limit=1):
                     return

@@ -1,0 +1,65 @@
+"""What the log has of one run; raises ``LogUnavailable`` where it cannot be asked."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Collection
+from typing import Any
+
+import orjson
+
+from audit.fold.completeness import Gap
+from audit.fold.record import Record
+from audit.log.rows import rows
+
+
+def find_root(using: str, any_id: str) -> str | None:
+    """The run that an id belongs to: its own, or that of a node or subprocess with records."""
+    found = rows(using, "roots", {"ids": [any_id]})
+    return str(found[0][1]) if found else None
+
+
+def records(using: str, root: str, until: datetime.datetime | None = None) -> list[Record]:
+    """The records of a run, in no order; ``until``: those that occurred up to then, inclusive."""
+    found = rows(using, "run_records", {"root": root, "until": until})
+    return [Record._make((*row[:-2], _parsed(row[-2]), _parsed(row[-1]))) for row in found]
+
+
+def gaps(
+    using: str,
+    writers: Collection[str],
+    since: datetime.datetime,
+    until: datetime.datetime | None = None,
+) -> list[Gap]:
+    """What is missing of these writers, told since a moment."""
+    found = rows(using, "run_gaps", {"writers": list(writers), "since": since, "until": until})
+    return [
+        Gap(position, writer, _whole(events), _whole(first), _whole(last), _time(first_at), told_at)
+        for position, writer, events, first, last, first_at, told_at in found
+    ]
+
+
+def open_writers(using: str, writers: Collection[str]) -> dict[str, datetime.datetime | None]:
+    """Of these writers those that did not end, with when the last shipped record occurred."""
+    return dict(rows(using, "open_writers", {"writers": list(writers)}))
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        found = orjson.loads(text)
+    except ValueError:
+        found = json.loads(text)  # jsonb has numbers that no double has
+    return found if isinstance(found, dict) else {}
+
+
+def _whole(number: Any) -> int | None:
+    return None if number is None else int(number)
+
+
+def _time(text: str | None) -> datetime.datetime | None:
+    try:
+        found = datetime.datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None

@@ -1,0 +1,21 @@
+"""The tables, as Django models."""
+
+from __future__ import annotations
+
+from audit.models.records import PipelineEventRecord
+from audit.models.timelines import (
+    NodeTimeline,
+    PipelineTimeline,
+    ProjectionCheckpoint,
+    StateTransition,
+)
+from audit.models.writers import SpoolWriter
+
+__all__ = [
+    "NodeTimeline",
+    "PipelineEventRecord",
+    "PipelineTimeline",
+    "ProjectionCheckpoint",
+    "SpoolWriter",
+    "StateTransition",
+]

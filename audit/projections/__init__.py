@@ -1,0 +1,3 @@
+"""Projections: what is made of the log, with a checkpoint, and can be made again."""
+
+from __future__ import annotations

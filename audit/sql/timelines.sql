@@ -1,0 +1,187 @@
+-- run_records --
+-- The records of one run, in no order; up to a moment, where one is given. Among them operations
+-- that were stored before anybody knew their run: they are found by the nodes of the others.
+-- The tree of post_prepare is that of pre_prepare; where that one is there, it is not read again.
+WITH own AS MATERIALIZED (
+    SELECT id, occurred_at, writer_id, writer_position, event_type, pipeline_id, node_id,
+           node_version, data, context
+    FROM bamboo_audit_pipelineeventrecord
+    WHERE root_pipeline_id = %(root)s
+      AND (%(until)s::timestamptz IS NULL OR occurred_at <= %(until)s::timestamptz)
+), named AS (
+    SELECT ARRAY(SELECT DISTINCT node_id FROM own WHERE node_id <> '') AS nodes
+), rootless AS (
+    SELECT r.id, r.occurred_at, r.writer_id, r.writer_position, r.event_type, r.pipeline_id,
+           r.node_id, r.node_version, r.data, r.context
+    FROM named
+    JOIN bamboo_audit_pipelineeventrecord AS r ON r.root_pipeline_id = ''
+     AND (r.node_id = ANY (named.nodes) OR r.pipeline_id = ANY (named.nodes || %(root)s::text))
+    WHERE %(until)s::timestamptz IS NULL OR r.occurred_at <= %(until)s::timestamptz
+)
+SELECT found.id,
+       (extract(epoch FROM found.occurred_at) * 1000000)::bigint,
+       found.writer_id::text, found.writer_position, found.event_type, found.pipeline_id,
+       found.node_id, found.node_version,
+       CASE WHEN found.event_type = 'post_prepare_run_pipeline'
+             AND EXISTS (SELECT FROM own WHERE own.event_type = 'pre_prepare_run_pipeline')
+            THEN '{}' ELSE found.data::text END,
+       found.context::text
+FROM (SELECT * FROM own UNION ALL SELECT * FROM rootless) AS found
+
+-- run_gaps --
+-- What is missing of some writers, told since a moment and until another, where one is given.
+SELECT id,
+       coalesce(data ->> 'writer_id', writer_id::text),
+       CASE WHEN jsonb_typeof(data -> 'count') = 'number' THEN (data ->> 'count')::numeric END,
+       CASE WHEN jsonb_typeof(data -> 'first_position') = 'number'
+            THEN (data ->> 'first_position')::numeric END,
+       CASE WHEN jsonb_typeof(data -> 'last_position') = 'number'
+            THEN (data ->> 'last_position')::numeric END,
+       data ->> 'first_at',
+       occurred_at
+FROM bamboo_audit_pipelineeventrecord
+WHERE event_type = 'gap' AND occurred_at >= %(since)s
+  AND (%(until)s::timestamptz IS NULL OR occurred_at <= %(until)s::timestamptz)
+  AND coalesce(data ->> 'writer_id', writer_id::text) = ANY (%(writers)s::text[])
+ORDER BY id
+
+-- open_writers --
+-- Of some writers those that may still tell of what they did: neither ended, nor known to have
+-- shipped what they captured long after.
+SELECT writer_id::text, last_at
+FROM bamboo_audit_spoolwriter
+WHERE writer_id = ANY (%(writers)s::uuid[]) AND ended IN ('', 'lost')
+
+-- highest_position --
+-- The highest position that anybody can see now.
+SELECT coalesce(max(id), 0) FROM bamboo_audit_pipelineeventrecord
+
+-- appending --
+-- The transactions of others that hold the appenders' announcement (see 0002_writers.sql), each
+-- with its process and since when it goes on.
+SELECT l.virtualtransaction, l.pid, a.xact_start
+FROM pg_locks AS l
+LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.classid = 7305
+  AND l.objid = 'bamboo_audit_pipelineeventrecord'::regclass::oid
+  AND l.pid <> pg_backend_pid()
+
+-- lock_checkpoint --
+-- How far a projection is, for whoever moves it on; others wait here until that is committed.
+SELECT version, position FROM bamboo_audit_projectioncheckpoint WHERE name = %(name)s FOR UPDATE
+
+-- add_checkpoint --
+-- Make a projection known; one that is known stays as it is.
+INSERT INTO bamboo_audit_projectioncheckpoint (name, version, position)
+VALUES (%(name)s, %(version)s, 0)
+ON CONFLICT (name) DO NOTHING
+
+-- move_checkpoint --
+-- A projection has applied all up to a position.
+UPDATE bamboo_audit_projectioncheckpoint
+SET version = %(version)s, position = %(position)s, updated_at = clock_timestamp()
+WHERE name = %(name)s
+
+-- touched_runs --
+-- The runs that the records after one position and up to another are of: by themselves; by the
+-- node or pipeline that they name, where they were stored before their run was known; and of a
+-- gap those that its writer took part in, in its time.
+WITH fresh AS MATERIALIZED (
+    SELECT event_type, root_pipeline_id, pipeline_id, node_id, writer_id, occurred_at,
+           CASE WHEN event_type = 'gap' THEN data END AS gap
+    FROM bamboo_audit_pipelineeventrecord
+    WHERE id > %(after)s AND id <= %(until)s
+)
+SELECT root_pipeline_id FROM fresh WHERE root_pipeline_id <> ''
+UNION
+SELECT earlier.root_pipeline_id
+FROM fresh
+CROSS JOIN LATERAL (
+    SELECT r.root_pipeline_id
+    FROM bamboo_audit_pipelineeventrecord AS r
+    WHERE r.node_id = coalesce(nullif(fresh.node_id, ''), fresh.pipeline_id)
+      AND r.root_pipeline_id <> ''
+    LIMIT 1
+) AS earlier
+WHERE fresh.root_pipeline_id = '' AND fresh.gap IS NULL
+  AND (fresh.node_id <> '' OR fresh.pipeline_id <> '')
+UNION
+SELECT r.root_pipeline_id
+FROM fresh
+JOIN bamboo_audit_pipelineeventrecord AS r ON r.root_pipeline_id = fresh.pipeline_id
+WHERE fresh.root_pipeline_id = '' AND fresh.node_id = '' AND fresh.pipeline_id <> ''
+UNION
+SELECT run.root_pipeline_id
+FROM fresh
+JOIN bamboo_audit_pipelinetimeline AS run
+  ON run.writers @> ARRAY[coalesce(fresh.gap ->> 'writer_id', fresh.writer_id::text)]
+ AND run.last_at >= fresh.occurred_at - %(told_within)s::interval
+WHERE fresh.gap IS NOT NULL
+
+-- write_runs --
+-- Write rows of runs: those that are new or differ.
+INSERT INTO bamboo_audit_pipelinetimeline AS old
+SELECT * FROM jsonb_populate_recordset(NULL::bamboo_audit_pipelinetimeline, %(rows)s::jsonb)
+ON CONFLICT (root_pipeline_id) DO UPDATE SET
+    (name, tags, state, version, actor, started_at, finished_at, first_at, last_at, expected_by,
+     nodes, failed_nodes, attempts, failures, retries, skips, interventions, paused, reasons,
+     actors, writers, first_position, last_position) =
+    (excluded.name, excluded.tags, excluded.state, excluded.version, excluded.actor,
+     excluded.started_at, excluded.finished_at, excluded.first_at, excluded.last_at,
+     excluded.expected_by, excluded.nodes, excluded.failed_nodes, excluded.attempts,
+     excluded.failures, excluded.retries, excluded.skips, excluded.interventions,
+     excluded.paused, excluded.reasons, excluded.actors, excluded.writers,
+     excluded.first_position, excluded.last_position)
+WHERE old.* IS DISTINCT FROM excluded.*
+
+-- write_nodes --
+-- Write the rows of the nodes of some runs: those that are new or differ.
+INSERT INTO bamboo_audit_nodetimeline AS old
+SELECT DISTINCT ON (node_id) *
+FROM jsonb_populate_recordset(NULL::bamboo_audit_nodetimeline, %(rows)s::jsonb)
+ORDER BY node_id, root_pipeline_id
+ON CONFLICT (node_id) DO UPDATE SET
+    (root_pipeline_id, parent_id, name, node_type, component_code, template_node_id, state,
+     version, loop, retry, skip, error_ignored, attempts, failures, interventions, started_at,
+     finished_at, running, last_error, last_position) =
+    (excluded.root_pipeline_id, excluded.parent_id, excluded.name, excluded.node_type,
+     excluded.component_code, excluded.template_node_id, excluded.state, excluded.version,
+     excluded.loop, excluded.retry, excluded.skip, excluded.error_ignored, excluded.attempts,
+     excluded.failures, excluded.interventions, excluded.started_at, excluded.finished_at,
+     excluded.running, excluded.last_error, excluded.last_position)
+WHERE old.* IS DISTINCT FROM excluded.*
+
+-- write_transitions --
+-- Write the transitions of some runs: those that are new or differ; those that are no more go.
+WITH new AS MATERIALIZED (
+    SELECT DISTINCT ON (node_id, ordinal) *
+    FROM jsonb_populate_recordset(NULL::bamboo_audit_statetransition, %(rows)s::jsonb)
+    ORDER BY node_id, ordinal, root_pipeline_id
+), gone AS (
+    DELETE FROM bamboo_audit_statetransition AS old
+    WHERE old.root_pipeline_id = ANY (%(roots)s::text[])
+      AND NOT EXISTS (
+          SELECT FROM new WHERE new.node_id = old.node_id AND new.ordinal = old.ordinal
+      )
+)
+INSERT INTO bamboo_audit_statetransition AS old (
+    node_id, ordinal, root_pipeline_id, from_state, state, entered_at, left_at, version, loop,
+    attempt, cause, cause_type, actor, reason, irregular
+)
+SELECT node_id, ordinal, root_pipeline_id, from_state, state, entered_at, left_at, version, loop,
+       attempt, cause, cause_type, actor, reason, irregular
+FROM new
+ON CONFLICT (node_id, ordinal) DO UPDATE SET
+    (root_pipeline_id, from_state, state, entered_at, left_at, version, loop, attempt, cause,
+     cause_type, actor, reason, irregular) =
+    (excluded.root_pipeline_id, excluded.from_state, excluded.state, excluded.entered_at,
+     excluded.left_at, excluded.version, excluded.loop, excluded.attempt, excluded.cause,
+     excluded.cause_type, excluded.actor, excluded.reason, excluded.irregular)
+WHERE (old.root_pipeline_id, old.from_state, old.state, old.entered_at, old.left_at, old.version,
+       old.loop, old.attempt, old.cause, old.cause_type, old.actor, old.reason, old.irregular)
+    IS DISTINCT FROM
+      (excluded.root_pipeline_id, excluded.from_state, excluded.state, excluded.entered_at,
+       excluded.left_at, excluded.version, excluded.loop, excluded.attempt, excluded.cause,
+       excluded.cause_type, excluded.actor, excluded.reason, excluded.irregular)

@@ -1,0 +1,8 @@
+"""One run, straight from the log: ``audit.timeline.load(id, at=None)``."""
+
+from __future__ import annotations
+
+from audit.timeline.loading import load
+from audit.timeline.timeline import Diff, NodeChange, Timeline
+
+__all__ = ["Diff", "NodeChange", "Timeline", "load"]
