@@ -5,12 +5,16 @@ All of it beside the engine's thread. Where the engine is not installed, there a
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from django.apps import apps
 from django.db import models, router
+
+MANY: Final = 500
+"""Ids in one question: databases take only so many parameters."""
 
 
 class Failure(NamedTuple):
@@ -18,6 +22,23 @@ class Failure(NamedTuple):
 
     text: str
     source: str
+
+
+class StateRow(NamedTuple):
+    """A row of the engine's ``State``, with its names."""
+
+    node_id: str
+    root_id: str
+    parent_id: str
+    name: str
+    version: str
+    loop: int
+    retry: int
+    skip: bool
+    error_ignored: bool
+    created_time: datetime.datetime
+    started_time: datetime.datetime | None
+    archived_time: datetime.datetime | None
 
 
 def _model(name: str) -> type[models.Model] | None:
@@ -46,6 +67,43 @@ def roots(ids: Collection[str]) -> dict[str, str]:
         if isinstance(root, str) and root:
             found[node_id] = root
     return found
+
+
+def is_here() -> bool:
+    """Whether the engine is installed, and its tables can be asked."""
+    return _model("State") is not None
+
+
+def runs_since(since: datetime.datetime) -> set[str]:
+    """The runs of which a node was begun since a moment."""
+    state = _model("State")
+    if state is None:
+        return set()
+    fresh = state._default_manager.filter(created_time__gte=since).exclude(root_id="")
+    return set(fresh.order_by().values_list("root_id", flat=True).distinct())
+
+
+def root_of(node_id: str) -> str | None:
+    """The run of a node, as its state has it; None where there is no such state."""
+    state = _model("State")
+    if state is None:
+        return None
+    found = state._default_manager.filter(node_id=node_id).values_list("root_id", flat=True)
+    return next((root for root in found if root), None)
+
+
+def states(root: str, nodes: Collection[str]) -> dict[str, StateRow]:
+    """The states of a run, with those of its nodes that the engine knows no run of yet."""
+    state = _model("State")
+    if state is None:
+        return {}
+    rows = state._default_manager.order_by("id").values_list(*StateRow._fields)
+    found = [StateRow(*row) for row in rows.filter(root_id=root)]
+    rest = sorted({*nodes} - {row.node_id for row in found})
+    for start in range(0, len(rest), MANY):
+        few = rest[start : start + MANY]
+        found += [StateRow(*row) for row in rows.filter(node_id__in=few)]
+    return {row.node_id: row for row in found}
 
 
 def failures(wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], Failure]:

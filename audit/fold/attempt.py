@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Final
 
 from audit.fold import results
-from audit.fold.clock import Times
 from audit.fold.results import Attempt, Cause, Phase
 
 _UNANSWERED: Final = frozenset(
@@ -37,18 +35,15 @@ class PhaseBuilder:
         self.polled, self.skipped = at, False
         self.polls += 1
 
-    def result(self, times: Times) -> Phase:
-        if not self.polls and self.arrived is None:
-            return Phase(self.kind, times[self.started], times[self.ended])
-        interval = self.interval
+    def result(self) -> Phase:
         return Phase(
             self.kind,
-            times[self.started],
-            times[self.ended],
+            self.started,
+            self.ended,
             self.polls,
-            times[self.polled],
-            None if interval is None else datetime.timedelta(microseconds=interval),
-            times[self.arrived],
+            self.polled,
+            self.interval,
+            self.arrived,
         )
 
 
@@ -169,19 +164,19 @@ class AttemptBuilder:
             self.phases.pop()  # nothing was waited for
         self.leave(at)
 
-    def result(self, node_id: str, times: Times) -> Attempt:
+    def result(self, node_id: str) -> Attempt:
         return Attempt(
             node_id,
             self.no,
             self.version,
             self.loop,
             self.state,
-            times[self.started],
-            times[self.ended],
+            self.started,
+            self.ended,
             self.cause,
-            tuple([phase.result(times) for phase in self.phases]),
+            tuple([phase.result() for phase in self.phases]),
             self.error,
             self.error_ignored,
             self.forced,
-            times[self.ran_until],
+            self.ran_until,
         )

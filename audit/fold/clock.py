@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, Final
+from typing import Final, overload
 
 EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MICROSECOND: Final = datetime.timedelta(microseconds=1)
 
 
-class Times(dict[int | None, Any]):
-    """Microseconds to times, each made once: a fold has the same instant in several places."""
-
-    def __init__(self) -> None:
-        self[None] = None
-
-    def __missing__(self, us: int) -> datetime.datetime:
-        found = self[us] = as_time(us)
-        return found
-
-
-def as_time(us: int) -> datetime.datetime:
+@overload
+def as_time(us: int) -> datetime.datetime: ...
+@overload
+def as_time(us: None) -> None: ...
+@overload
+def as_time(us: int | None) -> datetime.datetime | None: ...
+def as_time(us: int | None) -> datetime.datetime | None:
     """The time, in UTC, of so many microseconds since the epoch."""
-    return EPOCH + datetime.timedelta(0, 0, us)
+    return None if us is None else EPOCH + datetime.timedelta(0, 0, us)
 
 
 def as_us(time: datetime.datetime) -> int:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Final
 
 from audit.fold import results
 from audit.fold.attempt import AttemptBuilder
-from audit.fold.clock import Times
 from audit.fold.results import Cause, Node, Transition
 from audit.fold.states import (
     FAILED,
@@ -17,7 +15,7 @@ from audit.fold.states import (
     REVOKED,
     RUNNING,
     SUSPENDED,
-    is_irregular,
+    TABLE,
 )
 from audit.fold.tree import PIPELINE, Place
 
@@ -33,11 +31,11 @@ class NodeBuilder:
     __slots__ = (
         *("place", "state", "version", "loop", "retry", "skip", "error_ignored"),
         *("root_id", "parent_id", "created", "started", "archived"),
-        *("attempts", "attempt", "irregular", "_times", "_transitions", "_now", "_now_since"),
+        *("attempts", "attempt", "irregular", "_transitions", "_now", "_now_since"),
         *("_executing", "_ready_by"),
     )
 
-    def __init__(self, place: Place, times: Times) -> None:
+    def __init__(self, place: Place) -> None:
         self.place = place
         self.state = ""
         self.version = ""
@@ -54,7 +52,6 @@ class NodeBuilder:
         self.attempt: AttemptBuilder | None = None
         """The attempt that goes on."""
         self.irregular = 0
-        self._times = times
         self._transitions: list[Transition] = []
         self._now: tuple[str, int, Cause, bool]
         """Of the state that lasts: the one before, the attempt, the cause, whether irregular."""
@@ -74,7 +71,8 @@ class NodeBuilder:
         before = self.state
         if state == before and version == self.version:
             return False
-        irregular = is_irregular(before, state)
+        allowed = TABLE.get(before)
+        irregular = allowed is None or state not in allowed
         if not before:
             self.created = at
         else:
@@ -82,7 +80,7 @@ class NodeBuilder:
             if self._is_another_row(before, state, version, loop):
                 self.loop, self.retry, self.skip, self.error_ignored = 1, 0, False, False
                 self.created, self.started, self.archived = at, None, None
-            self._transitions.append(self._transition(self._times[at]))
+            self._transitions.append(self._transition(at))
         cause = asked or self._cause_of(state, told)
         if state == RUNNING:
             self._run(before, version, loop, at, cause)
@@ -101,21 +99,24 @@ class NodeBuilder:
         self._now_since = at
         return True
 
-    def _transition(self, left_at: datetime.datetime | None) -> Transition:
+    def _transition(self, left: int | None) -> Transition:
         """The interval of the state that lasts, or until now lasted."""
         before, attempt, cause, irregular = self._now
-        return Transition(
-            self.place.node_id,
-            len(self._transitions) + 1,
-            before,
-            self.state,
-            self._times[self._now_since],
-            left_at,
-            self.version,
-            self.loop,
-            attempt,
-            cause,
-            irregular,
+        return tuple.__new__(  # half as dear as calling the type, for one a change
+            Transition,
+            (
+                self.place.node_id,
+                len(self._transitions) + 1,
+                before,
+                self.state,
+                self._now_since,
+                left,
+                self.version,
+                self.loop,
+                attempt,
+                cause,
+                irregular,
+            ),
         )
 
     def _is_another_row(self, before: str, state: str, version: str, loop: int) -> bool:
@@ -170,7 +171,7 @@ class NodeBuilder:
             self.attempt = None
 
     def _make_ready(self, state: str, at: int, cause: Cause, *, is_retry: bool) -> None:
-        """Also a failed node that somebody only resumes: the engine lets him, and counts nothing."""
+        """Also a failed node that somebody only resumes: the engine counts nothing then."""
         self._ready_by = cause
         if self.attempt is not None:
             self.attempt.leave(at)
@@ -225,7 +226,7 @@ class NodeBuilder:
 
     def result(self, last_position: int) -> Node:
         """What is known of it until now."""
-        times, node_id = self._times, self.place.node_id
+        node_id = self.place.node_id
         transitions = tuple(self._transitions)
         if self.state:
             transitions = (*transitions, self._transition(None))
@@ -239,10 +240,10 @@ class NodeBuilder:
             self.error_ignored,
             self.root_id,
             self.parent_id,
-            times[self.created],
-            times[self.started],
-            times[self.archived],
+            self.created,
+            self.started,
+            self.archived,
             transitions,
-            tuple([each.result(node_id, times) for each in self.attempts]),
+            tuple([each.result(node_id) for each in self.attempts]),
             last_position,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from audit.fold.clock import as_time
 from audit.fold.record import Record
 from audit.fold.results import Cause, Intervention
 from audit.fold.states import FAILED, FINISHED, LOOP_READY, READY, REVOKED, RUNNING, SUSPENDED
@@ -99,7 +98,7 @@ class Operation:
         return Intervention(
             self.target,
             self.kind,
-            as_time(self.at),
+            self.at,
             self.outcome,
             self.cause,
             self.data,
@@ -112,19 +111,19 @@ class Operations:
 
     def __init__(self) -> None:
         self.all: list[Operation] = []
-        self._open: dict[str, list[Operation]] = {}
+        self.asked_for: dict[str, list[Operation]] = {}
         """By node or pipeline, those whose second event was not seen."""
 
     def begin(self, kind: str, record: Record, index: int) -> Operation:
         """An operation was asked for."""
         operation = Operation(kind, record, index)
         self.all.append(operation)
-        self._open.setdefault(operation.target, []).append(operation)
+        self.asked_for.setdefault(operation.target, []).append(operation)
         return operation
 
     def end(self, kind: str, record: Record, index: int) -> Operation:
         """An operation was done; it begins here where its first event was not recorded."""
-        waiting = self._open.get(record.pipeline_or_node, [])
+        waiting = self.asked_for.get(record.pipeline_or_node, [])
         same = [each for each in waiting if each.kind == kind]
         own = [each for each in same if each.writer_id == record.writer_id]
         if found := (own or same)[-1:]:
@@ -140,7 +139,7 @@ class Operations:
         self, node_id: str, state: str, writer_id: str, *, refreshed: bool
     ) -> Operation | None:
         """What asked for a change of a node, where somebody did; from now on it is done."""
-        for operation in reversed(self._open.get(node_id, ())):
+        for operation in reversed(self.asked_for.get(node_id, ())):
             if operation.outcome != DONE and operation.explains(
                 state, writer_id, refreshed=refreshed
             ):

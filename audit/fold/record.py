@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from operator import itemgetter
+from operator import eq, itemgetter
 from typing import Any, Final, NamedTuple
 
 
@@ -39,7 +39,10 @@ def in_order(records: Iterable[Record]) -> list[Record]:
     """
     found = list(records)
     places = list(map(_PLACE, found))
-    if len(set(places)) < len(places):
+    ordered = sorted(places)
+    if any(map(eq, ordered, ordered[1:])):
         found = list(dict(zip(places, found, strict=True)).values())
-    found.sort(key=_PLACE)
+        ordered = []
+    if ordered != places:
+        found.sort(key=_PLACE)
     return found

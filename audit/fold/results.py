@@ -1,12 +1,16 @@
-"""What the fold finds out: plain values that never change. Times are aware, in UTC."""
+"""What the fold finds out: plain values that never change.
+
+Times are kept as microseconds since the epoch and answered as aware ones, in UTC: to make those
+takes as long as the fold of half a record, and who compares or writes needs few of them.
+"""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
+from audit.fold.clock import as_time
 from audit.fold.states import FAILED, FINISHED, REVOKED
 from audit.fold.tree import Place
 
@@ -33,6 +37,11 @@ class Cause(NamedTuple):
     source: str = ""
 
 
+def plain_cause(position: int, event_type: str) -> Cause:
+    """The cause that nobody stands behind; half as dear as calling the type, for one a change."""
+    return tuple.__new__(Cause, (position, event_type, "", "", "", ""))
+
+
 class Transition(NamedTuple):
     """One interval of a node's or run's timeline; ``left_at`` is None for the last."""
 
@@ -42,8 +51,8 @@ class Transition(NamedTuple):
     from_state: str
     """"" where it was born."""
     state: str
-    entered_at: datetime.datetime
-    left_at: datetime.datetime | None
+    entered_us: int
+    left_us: int | None
     version: str
     loop: int
     attempt: int
@@ -52,21 +61,50 @@ class Transition(NamedTuple):
     irregular: bool
     """Outside the engine's table: its check and its write are not one step."""
 
+    @property
+    def entered_at(self) -> datetime.datetime:
+        return as_time(self.entered_us)
+
+    @property
+    def left_at(self) -> datetime.datetime | None:
+        return as_time(self.left_us)
+
 
 class Phase(NamedTuple):
     """What an attempt did for a while; ``ended_at`` is None where it still does."""
 
     kind: str
-    started_at: datetime.datetime
-    ended_at: datetime.datetime | None
+    started_us: int
+    ended_us: int | None
     polls: int = 0
     """Times that schedule() was called, with those that were counted and not recorded."""
-    last_poll_at: datetime.datetime | None = None
+    last_poll_us: int | None = None
     """The last of those that were recorded."""
-    poll_interval: datetime.timedelta | None = None
+    poll_interval_us: int | None = None
     """Between the last two that were recorded next to each other."""
-    arrived_at: datetime.datetime | None = None
+    arrived_us: int | None = None
     """When the callback came that ended the waiting, or is to end it."""
+
+    @property
+    def started_at(self) -> datetime.datetime:
+        return as_time(self.started_us)
+
+    @property
+    def ended_at(self) -> datetime.datetime | None:
+        return as_time(self.ended_us)
+
+    @property
+    def last_poll_at(self) -> datetime.datetime | None:
+        return as_time(self.last_poll_us)
+
+    @property
+    def poll_interval(self) -> datetime.timedelta | None:
+        found = self.poll_interval_us
+        return None if found is None else datetime.timedelta(microseconds=found)
+
+    @property
+    def arrived_at(self) -> datetime.datetime | None:
+        return as_time(self.arrived_us)
 
 
 class Attempt(NamedTuple):
@@ -78,8 +116,8 @@ class Attempt(NamedTuple):
     loop: int
     state: str
     """RUNNING, SUSPENDED, FINISHED, FAILED…: where it stands, or how it ended."""
-    started_at: datetime.datetime
-    ended_at: datetime.datetime | None
+    started_us: int
+    ended_us: int | None
     cause: Cause
     phases: tuple[Phase, ...]
     error: str
@@ -87,8 +125,20 @@ class Attempt(NamedTuple):
     error_ignored: bool
     forced: bool
     """Somebody forced it to fail."""
-    ran_until: datetime.datetime | None
+    ran_until_us: int | None
     """When the plugin's code came to its end where that was after the attempt's."""
+
+    @property
+    def started_at(self) -> datetime.datetime:
+        return as_time(self.started_us)
+
+    @property
+    def ended_at(self) -> datetime.datetime | None:
+        return as_time(self.ended_us)
+
+    @property
+    def ran_until(self) -> datetime.datetime | None:
+        return as_time(self.ran_until_us)
 
 
 class Intervention(NamedTuple):
@@ -98,13 +148,17 @@ class Intervention(NamedTuple):
     """The node or pipeline that it was done to."""
     operation: str
     """Such as ``retry_node``."""
-    at: datetime.datetime
+    at_us: int
     outcome: str
     """``done``, ``refused``, or ``unknown`` where no record says."""
     cause: Cause
     data: Mapping[str, Any]
     writer_id: str
     """The process that did it."""
+
+    @property
+    def at(self) -> datetime.datetime:
+        return as_time(self.at_us)
 
 
 class Node(NamedTuple):
@@ -120,13 +174,25 @@ class Node(NamedTuple):
     error_ignored: bool
     root_id: str
     parent_id: str
-    created_at: datetime.datetime | None
-    started_at: datetime.datetime | None
-    archived_at: datetime.datetime | None
+    created_us: int | None
+    started_us: int | None
+    archived_us: int | None
     """As the engine has it: a node that is entered again keeps it."""
     transitions: tuple[Transition, ...]
     attempts: tuple[Attempt, ...]
     last_position: int
+
+    @property
+    def created_at(self) -> datetime.datetime | None:
+        return as_time(self.created_us)
+
+    @property
+    def started_at(self) -> datetime.datetime | None:
+        return as_time(self.started_us)
+
+    @property
+    def archived_at(self) -> datetime.datetime | None:
+        return as_time(self.archived_us)
 
     @property
     def finished_at(self) -> datetime.datetime | None:
@@ -141,8 +207,7 @@ class Node(NamedTuple):
         return next((each.error for each in reversed(self.attempts) if each.error), "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(NamedTuple):
     """What tells whether a run's records are whole. All from records, nothing from now."""
 
     started: bool
@@ -170,8 +235,7 @@ class Facts:
     """Who captured it: the numbers of each writer's first and last record."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunTimeline:
+class RunTimeline(NamedTuple):
     """A run, folded."""
 
     root_pipeline_id: str
@@ -190,7 +254,7 @@ class RunTimeline:
 
     def with_interventions(self, interventions: Iterable[Intervention]) -> RunTimeline:
         """The same with other outcomes."""
-        return replace(self, interventions=tuple(interventions))
+        return self._replace(interventions=tuple(interventions))
 
     @property
     def is_over(self) -> bool:

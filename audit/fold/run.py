@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import gt, itemgetter
 from typing import Any, Final
 
 from audit.events import (
@@ -13,12 +14,12 @@ from audit.events import (
     RUN_TAGGED,
 )
 from audit.fold import tree
-from audit.fold.clock import Times
+from audit.fold.clock import as_time
 from audit.fold.inference import Inference
 from audit.fold.node import NO_LOOP, NodeBuilder
 from audit.fold.operations import CALLBACK, EFFECTS, FORCED_FAIL, Operations, cause_of
 from audit.fold.record import Record, in_order
-from audit.fold.results import Cause, Facts, RunTimeline
+from audit.fold.results import Cause, Facts, RunTimeline, plain_cause
 from audit.fold.states import FAILED, FINISHED, REVOKED, RUNNING
 from audit.fold.tree import CONVERGE, PIPELINE, Place
 
@@ -27,6 +28,9 @@ ENGINE_SENDER: Final = "pipeline.eri.models.State"
 
 MAX_LOOP: Final = 2**31
 """The engine's column holds no larger number."""
+
+_AFTERWARDS: Final = frozenset({NODE_FAILURE_DETAIL, RUN_TAGGED})
+"""What is no sign of life of a run: it is looked up, or said, later."""
 
 Handler = Callable[["RunBuilder", Record], None]
 
@@ -61,7 +65,6 @@ class RunBuilder:
         self.tags: dict[str, Any] = {}
         self.inference: Inference | None = None
         """Where no state change was recorded: states follow from the other events."""
-        self._times = Times()
         self._start: Cause | None = None
         self._handed_over = False
         self._foreign = self._suppressed = 0
@@ -69,6 +72,7 @@ class RunBuilder:
         self._last_of_writers: dict[str, int] = {}
         """The place of each writer's last record among the run's."""
         self._numbers: dict[str, tuple[int, int]] = {}
+        """The numbers of each writer's first and last record."""
         self._last_of_nodes: dict[str, int] = {}
         self._count = 0
         self._first_position = self._last_position = 0
@@ -82,41 +86,60 @@ class RunBuilder:
             if place is None:
                 kind = PIPELINE if node_id == self.root else ""
                 place = Place(node_id, self.root, node_type=kind)
-            found = self.nodes[node_id] = NodeBuilder(place, self._times)
+            found = self.nodes[node_id] = NodeBuilder(place)
         return found
 
     def apply(self, records: Sequence[Record]) -> None:
         """The next records, at least one."""
-        positions = [record.position for record in records]
+        # By columns: what every record is asked for is asked in C.
+        positions, ats, writers, numbers, types, pipelines, nodes, _, _, contexts = zip(
+            *records, strict=True
+        )
+        count = self._count
         self._first_position = min(self._first_position or positions[0], *positions)
         self._last_position = max(self._last_position, *positions)
-        self._first_at = self._first_at or records[0].at
-        self._last_at = records[-1].at
-        of_writers, of_nodes, inference = (
-            self._last_of_writers,
-            self._last_of_nodes,
-            self.inference,
-        )
-        for record in records:
-            self._count += 1
-            writer_id = record.writer_id
-            if writer_id not in of_writers:
-                self._numbers[writer_id] = record.writer_position, 0
-            of_writers[writer_id] = self._count
-            node_id, position = record.node_id or record.pipeline_id, record.position
-            if of_nodes.get(node_id, 0) < position:
-                of_nodes[node_id] = position
-            if "suppressed" in record.context:
+        self._first_at = self._first_at or ats[0]
+        self._note_writers(writers, numbers)
+        about = [node or pipeline for node, pipeline in zip(nodes, pipelines, strict=True)]
+        self._note_nodes(positions, about)
+        sampled = any("suppressed" in context for context in contexts)
+        inference, handlers = self.inference, _HANDLERS
+        for index, record in enumerate(records, count + 1):
+            if sampled and "suppressed" in record.context:
                 self._count_polls(record, record.context["suppressed"])
-            handler = _HANDLERS.get(record.event_type)
+            handler = handlers.get(record.event_type)
             if handler is not None:
+                self._count = index
                 handler(self, record)
             if inference is not None:
                 inference.apply(record)
-        for record in reversed(records):
-            first, last = self._numbers[record.writer_id]
-            if last < record.writer_position:
-                self._numbers[record.writer_id] = first, record.writer_position
+        self._count = count + len(records)
+        self._last_at = next(
+            (
+                at
+                for at, event_type in zip(reversed(ats), reversed(types), strict=True)
+                if event_type not in _AFTERWARDS
+            ),
+            self._last_at or ats[0],
+        )
+
+    def _note_nodes(self, positions: Sequence[int], about: Sequence[str]) -> None:
+        found = list(zip(about, positions, strict=True))
+        if any(map(gt, positions, positions[1:])):  # not in the order in which they were stored
+            found.sort(key=itemgetter(1))
+        known = self._last_of_nodes
+        for node_id, position in dict(found).items():
+            if known.get(node_id, 0) < position:
+                known[node_id] = position
+
+    def _note_writers(self, writers: Sequence[str], numbers: Sequence[int]) -> None:
+        backwards = writers[::-1]
+        for writer in set(writers):
+            last = len(writers) - 1 - backwards.index(writer)
+            self._last_of_writers[writer] = self._count + 1 + last
+            known = self._numbers.get(writer)
+            first = known[0] if known else numbers[writers.index(writer)]
+            self._numbers[writer] = first, numbers[last]
 
     # The run.
 
@@ -153,15 +176,15 @@ class RunBuilder:
             return
         data = record.data
         node = self.nodes.get(record.node_id) or self.node(record.node_id)
-        root_id, parent_id, loop = data.get("root_id"), data.get("parent_id"), data.get("loop")
-        if root_id and type(root_id) is str:
-            node.root_id = root_id
-        if parent_id and type(parent_id) is str:
-            node.parent_id = parent_id
+        if not node.root_id:
+            node.root_id = _text(data.get("root_id"))
+        if not node.parent_id:
+            node.parent_id = _text(data.get("parent_id"))
+        state, loop = data.get("to_state"), data.get("loop")
         self.change(
             node,
             record,
-            _text(data.get("to_state")),
+            state if type(state) is str else _text(state),
             record.node_version,
             loop if type(loop) is int and 0 < loop < MAX_LOOP else NO_LOOP,
         )
@@ -170,22 +193,23 @@ class RunBuilder:
         self, node: NodeBuilder, record: Record, state: str, version: str = "", loop: int = NO_LOOP
     ) -> None:
         """A change of state that a record tells of."""
-        told = Cause(record.position, record.event_type)
-        asked = self.operations.explain(
-            node.place.node_id,
-            state,
-            record.writer_id,
-            refreshed=self.inference is not None or version != node.version,
-        )
+        place = node.place
         if not node.state and state in (FINISHED, FAILED):
-            self._unentered[node.place.node_id] = None
+            self._unentered[place.node_id] = None
+        asked = None
+        if place.node_id in self.operations.asked_for:
+            refreshed = self.inference is not None or version != node.version
+            asked = self.operations.explain(
+                place.node_id, state, record.writer_id, refreshed=refreshed
+            )
+        told = plain_cause(record.position, record.event_type)
         if asked is None:
             node.change(state, version, loop, record.at, told)
         else:
             node.change(state, version, loop, record.at, told, asked.cause)
             if asked.kind == FORCED_FAIL:
                 node.was_forced(asked.cause, _text(asked.data.get("ex_data")))
-        if state == RUNNING and node.place.node_type == CONVERGE:
+        if state == RUNNING and place.node_type == CONVERGE:
             self._converges(node)
 
     def _converges(self, node: NodeBuilder) -> None:
@@ -241,7 +265,7 @@ class RunBuilder:
             attempt.scheduled(record.at)
 
     def _fails(self, record: Record) -> None:
-        event = Cause(record.position, record.event_type)
+        event = plain_cause(record.position, record.event_type)
         text = _text(record.data.get("ex_data"))
         self.node(record.node_id).fails(_task(record), event, text, record.at)
 
@@ -283,8 +307,8 @@ class RunBuilder:
                 started=self._start is not None,
                 handed_over=self._handed_over,
                 states_recorded=self.inference is None,
-                first_at=self._times[self._first_at],
-                last_at=self._times[self._last_at],
+                first_at=as_time(self._first_at),
+                last_at=as_time(self._last_at),
                 first_position=self._first_position,
                 last_position=self._last_position,
                 irregular=sum(node.irregular for node in nodes.values()),

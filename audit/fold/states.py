@@ -37,9 +37,7 @@ TABLE: Final[dict[str, frozenset[str]]] = {
     ROLL_BACK_SUCCESS: frozenset({READY, FINISHED}),
     ROLL_BACK_FAILED: frozenset({READY, FINISHED, ROLLING_BACK}),
 }
-"""From each state to those that the engine allows; from "" a node or run is born."""
+"""From each state to those that the engine allows; from "" a node or run is born.
 
-
-def is_irregular(from_state: str, state: str) -> bool:
-    """Whether the engine's table has no such change: its check and its write are not one step."""
-    return state not in TABLE.get(from_state, ())
+Others happen, and are irregular: the engine's check and its write are not one step.
+"""

@@ -58,17 +58,19 @@ def read(tree: Any) -> dict[str, Place]:
 def _place(
     node: dict[str, Any], node_id: str, root: str, parent: str, sources: dict[str, list[str]]
 ) -> Place:
-    component, loop = node.get("component"), node.get("loop_config")
+    get = node.get
+    name, kind, template = get("name"), get("type"), get("template_node_id")
+    component, loop, leading = get("component"), get("loop_config"), sources.get(node_id)
     return Place(
         node_id,
         root,
         parent,
-        _text(node.get("name")),
-        _text(node.get("type")),
-        _text(component.get("code")) if isinstance(component, dict) else "",
-        _text(node.get("template_node_id")),
-        isinstance(loop, dict) and bool(loop.get("enable")),
-        tuple(sources.get(node_id, ())),
+        name if type(name) is str else "",
+        kind if type(kind) is str else "",
+        _text(component.get("code")) if type(component) is dict else "",
+        template if type(template) is str else "",
+        type(loop) is dict and bool(loop.get("enable")),
+        tuple(leading) if leading else (),
     )
 
 

@@ -63,3 +63,14 @@ def _time(text: str | None) -> datetime.datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo is not None else None
+
+
+def begun(using: str, since: datetime.datetime) -> set[str]:
+    """The runs that were begun since a moment."""
+    return {root for (root,) in rows(using, "begun_runs", {"since": since})}
+
+
+def recording_began(using: str) -> datetime.datetime | None:
+    """When the log's first record was stored; None where there is none."""
+    found = rows(using, "recording_began")
+    return found[0][0] if found else None

@@ -12,6 +12,8 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from audit.fold.completeness import COMPLETE, INCOMPLETE, RUNNING, SUSPECT, WAITING
+from audit.fold.states import FINISHED, REVOKED
 from audit.querysets.timelines import NodeQuerySet, RunQuerySet, TransitionQuerySet
 
 
@@ -68,6 +70,16 @@ class PipelineTimeline(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name or self.root_pipeline_id}: {self.state}"
+
+    def verdict_at(self, now: datetime.datetime) -> str:
+        """Complete, running, waiting, incomplete or suspect, judged at a moment (aware)."""
+        if self.reasons:
+            return INCOMPLETE
+        if self.state in (FINISHED, REVOKED):
+            return COMPLETE
+        if self.expected_by is None:
+            return WAITING
+        return RUNNING if now <= self.expected_by else SUSPECT
 
     @property
     def took(self) -> datetime.timedelta | None:

@@ -52,10 +52,6 @@ class _TimelineQuerySet(models.QuerySet[Row]):
             found = found.filter(started_at__lt=end)
         return found
 
-    def newest_first(self) -> Self:
-        """Those that began last come first; those that did not begin yet are not among them."""
-        return self.filter(started_at__isnull=False).order_by("-started_at", "-pk")
-
     def with_failures(self) -> Self:
         """Those that failed at least once, also where they were retried or skipped since."""
         return self.filter(failures__gt=0)
@@ -67,6 +63,10 @@ class _TimelineQuerySet(models.QuerySet[Row]):
 
 class RunQuerySet(_TimelineQuerySet["PipelineTimeline"]):
     """Runs by state, time, tag, actor, component and verdict."""
+
+    def newest_first(self) -> Self:
+        """Those that were heard of last for the first time come first."""
+        return self.order_by("-first_at", "-pk")
 
     def failed(self) -> Self:
         """Runs that stand at a failed node: the engine has them as RUNNING for ever."""
@@ -139,6 +139,20 @@ class RunQuerySet(_TimelineQuerySet["PipelineTimeline"]):
 
 class NodeQuerySet(_TimelineQuerySet["NodeTimeline"]):
     """Nodes by state, time, run and component."""
+
+    def newest_first(self) -> Self:
+        """Those that began last come first; those that were not reached are not among them."""
+        return self.filter(started_at__isnull=False).order_by("-started_at", "-pk")
+
+    def by_actor(self, actor: str) -> Self:
+        """Nodes that this actor did something to."""
+        transitions = apps.get_model("bamboo_audit", "StateTransition")._default_manager
+        done = transitions.using(self.db).exclude(actor="").filter(actor=actor)
+        return self.filter(Exists(done.filter(node_id=OuterRef("pk"))))
+
+    def of_runs(self, runs: RunQuerySet) -> Self:
+        """Nodes of these runs, such as ``PipelineTimeline.objects.tagged(task_id=42)``."""
+        return self.filter(root_pipeline_id__in=runs.order_by().values("pk"))
 
     def for_run(self, root_pipeline_id: str) -> Self:
         """The nodes of one run, in its subprocesses as well."""

@@ -32,22 +32,23 @@ COMMENT ON TABLE {schema}.bamboo_audit_pipelinetimeline IS
     'bamboo-audit: one row is one run, as the fold of its records has it';
 
 -- Newest first, all or by state.
-CREATE INDEX bamboo_audit_run_started ON {schema}.bamboo_audit_pipelinetimeline
-    (started_at, root_pipeline_id);
-CREATE INDEX bamboo_audit_run_state ON {schema}.bamboo_audit_pipelinetimeline (state, started_at);
+CREATE INDEX bamboo_audit_run_first ON {schema}.bamboo_audit_pipelinetimeline
+    (first_at, root_pipeline_id);
+CREATE INDEX bamboo_audit_run_state ON {schema}.bamboo_audit_pipelinetimeline (state, first_at);
+CREATE INDEX bamboo_audit_run_started ON {schema}.bamboo_audit_pipelinetimeline (started_at);
 -- What somebody looks for, out of many runs of which most were well.
 CREATE INDEX bamboo_audit_run_failed ON {schema}.bamboo_audit_pipelinetimeline
-    (started_at) WHERE failed_nodes > 0;
+    (first_at) WHERE failed_nodes > 0;
 CREATE INDEX bamboo_audit_run_failures ON {schema}.bamboo_audit_pipelinetimeline
-    (started_at) WHERE failures > 0;
+    (first_at) WHERE failures > 0;
 CREATE INDEX bamboo_audit_run_retries ON {schema}.bamboo_audit_pipelinetimeline
-    (started_at) WHERE retries > 0;
+    (first_at) WHERE retries > 0;
 CREATE INDEX bamboo_audit_run_skips ON {schema}.bamboo_audit_pipelinetimeline
-    (started_at) WHERE skips > 0;
+    (first_at) WHERE skips > 0;
 CREATE INDEX bamboo_audit_run_interventions ON {schema}.bamboo_audit_pipelinetimeline
-    (started_at) WHERE interventions > 0;
+    (first_at) WHERE interventions > 0;
 CREATE INDEX bamboo_audit_run_incomplete ON {schema}.bamboo_audit_pipelinetimeline
-    (started_at) WHERE reasons <> '[]';
+    (first_at) WHERE reasons <> '[]';
 CREATE INDEX bamboo_audit_run_expected ON {schema}.bamboo_audit_pipelinetimeline
     (expected_by) WHERE expected_by IS NOT NULL;
 CREATE INDEX bamboo_audit_run_duration ON {schema}.bamboo_audit_pipelinetimeline
@@ -130,7 +131,10 @@ COMMENT ON TABLE {schema}.bamboo_audit_statetransition IS
 CREATE INDEX bamboo_audit_transition_run ON {schema}.bamboo_audit_statetransition
     (root_pipeline_id, entered_at);
 CREATE INDEX bamboo_audit_transition_time ON {schema}.bamboo_audit_statetransition
-    (entered_at, node_id, ordinal);
+    (entered_at, id);
+-- Which nodes did this person do something to?
+CREATE INDEX bamboo_audit_transition_actor ON {schema}.bamboo_audit_statetransition
+    (actor, node_id) WHERE actor <> '';
 
 CREATE TABLE {schema}.bamboo_audit_projectioncheckpoint (
     name text PRIMARY KEY,

@@ -185,3 +185,14 @@ WHERE (old.root_pipeline_id, old.from_state, old.state, old.entered_at, old.left
       (excluded.root_pipeline_id, excluded.from_state, excluded.state, excluded.entered_at,
        excluded.left_at, excluded.version, excluded.loop, excluded.attempt, excluded.cause,
        excluded.cause_type, excluded.actor, excluded.reason, excluded.irregular)
+
+-- begun_runs --
+-- The runs that were begun since a moment, by their first event.
+SELECT DISTINCT root_pipeline_id
+FROM bamboo_audit_pipelineeventrecord
+WHERE event_type = 'pre_prepare_run_pipeline' AND occurred_at >= %(since)s
+  AND root_pipeline_id <> ''
+
+-- recording_began --
+-- When the first record that the log still has was stored.
+SELECT recorded_at FROM bamboo_audit_pipelineeventrecord ORDER BY id LIMIT 1

@@ -51,14 +51,19 @@ def of_run(
 def as_states(run: RunTimeline, *, flat_children: bool) -> dict[str, Any]:
     """As ``bamboo_engine.api.get_pipeline_states`` answers, with its spelling and its quirks.
 
-    Of a node that was paused before it was ever reached the engine does not know the run: it is
-    left out there, and here. Whether the run's own error was ignored the engine takes from
+    Of a node that was paused before it was reached the engine does not know the run: it is left
+    out there, and here. (When a paused node is reached the engine tells nobody: here it is left
+    out until somebody resumes it.) Whether the run's own error was ignored the engine takes from
     whichever row its database answers last; here it is the run's.
     """
     root = run.pipeline
     if not root.state:
         return {}
-    reached = [node for node in run.nodes.values() if any(map(_has_run, node.transitions))]
+    reached = [
+        node
+        for node in run.nodes.values()
+        if node.state and (node.root_id or any(map(_has_run, node.transitions)))
+    ]
     reached.sort(key=lambda node: node.transitions[0].cause.position)
     children = {
         node.place.node_id: _state(
@@ -147,18 +152,26 @@ def _cause(cause: Cause) -> dict[str, Any]:
 
 
 def _plain(found: Any) -> dict[str, Any]:
-    return {
-        name: _time(value)
-        if isinstance(value, datetime.datetime)
-        else value.total_seconds()
-        if isinstance(value, datetime.timedelta)
-        else list(value)
-        if type(value) is tuple
-        else _cause(value)
-        if isinstance(value, Cause)
-        else value
-        for name, value in found._asdict().items()
-    }
+    """The fields of a result; those that it keeps in microseconds as times."""
+    names = (_public(found, name) for name in found._fields)
+    return {name: _value(getattr(found, name)) for name in names}
+
+
+def _public(found: Any, name: str) -> str:
+    base = name.removesuffix("_us")
+    if base == name or hasattr(found, base):
+        return base
+    return f"{base}_at"
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, datetime.datetime):
+        return _time(value)
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, Cause):
+        return _cause(value)
+    return list(value) if type(value) is tuple else value
 
 
 def _time(value: datetime.datetime | None) -> str | None:

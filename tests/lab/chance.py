@@ -161,9 +161,8 @@ class People:
     def settle(self) -> bool:
         """Do what the run waits for; whether it waited for anything."""
         for name in self._shuffled(self.states("SUSPENDED")):
-            if name in self.pipelines and name not in self.codes:
-                self._do("resume_pipeline", name)
-            elif self._do("resume_node_appoint", name) is False:
+            is_pipeline = name in self.pipelines and name not in self.codes
+            if is_pipeline or not self._do("resume_node_appoint", name):
                 self._do("resume_pipeline", name)
             return True
         for name in self._shuffled(self.states("FAILED")):

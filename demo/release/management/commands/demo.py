@@ -54,6 +54,8 @@ class Command(BaseCommand):
         # everything by and by; this shows it at once.
         call_command("audit_ship", stdout=StringIO())
         self.say("Everything is shipped from the spool to the log.")
+        call_command("audit_replay", stdout=StringIO())
+        self.say("The timelines are caught up with it.")
         return runs
 
     def show(self, runs: list[story.Run]) -> None:
@@ -62,6 +64,8 @@ class Command(BaseCommand):
         retried = next(run for run in runs if run.shows == story.RETRY)
         self.head(f"Every record of {retried.name}")
         self.tell(report.records(retried))
+        self.head(f"manage.py audit_timeline {retried.id}")
+        call_command("audit_timeline", retried.id, stdout=self.stdout)
         self.head("The whole log")
         self.tell(report.totals())
 

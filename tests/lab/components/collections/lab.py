@@ -5,6 +5,7 @@ CALLS has every call in order, as (node id, method): what the engine really exec
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 from pipeline.component_framework.component import Component
@@ -62,7 +63,7 @@ class RaiseComponent(Component):
 
 class Poll(Service):
     __need_schedule__ = True
-    interval = StaticIntervalGenerator(5)
+    interval = StaticIntervalGenerator(int(os.environ.get("LAB_POLL_SECONDS", "5")))
 
     def execute(self, data, parent_data):
         CALLS.append((self.id, "execute"))

@@ -1,52 +1,41 @@
-"""Query history in Django's admin: read-only, newest first."""
+"""The log in Django's admin."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from typing import Any, Final
 
-from django.contrib import admin, messages
-from django.contrib.admin.views.main import ChangeList
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.db.models.fields.json import KeyTextTransform
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
-from django.utils import timezone
+from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
-from audit import conf
-from audit.changelist import LogChangeList
+from audit.admin.common import ReadOnlyAdmin, link, shown_state, shown_time
 from audit.events import VOCABULARY
-from audit.exceptions import AuditError
-from audit.filters import matching_id
-from audit.log.errors import translated
+from audit.filters import RecordFilterSet, matching_id
 from audit.models import PipelineEventRecord
 from audit.querysets import RecordQuerySet
 
-if TYPE_CHECKING:
-    Base = admin.ModelAdmin[PipelineEventRecord]
-else:
-    Base = admin.ModelAdmin  # generic for the type checker only
-
+RECORDS: Final = "pipelineeventrecord"
 WHO_AND_WHY = ("actor", "executor", "reason", "source")
 SHORT = 2_000
 """Values whose text is longer than this many characters are folded on a record's page."""
 
 
 @admin.register(PipelineEventRecord)
-class RecordAdmin(Base):
+class RecordAdmin(ReadOnlyAdmin[PipelineEventRecord]):
     """The log. Nobody adds, changes or deletes a record here, or anywhere."""
 
+    filterset_class = RecordFilterSet
+    ordered_by = "occurred_at"
     list_display = ("time", "type", "to_state", "run", "node", "actor", "reason")
     list_display_links = ("time",)
-    list_per_page = 50
     search_fields = ("root_pipeline_id", "node_id")
     search_help_text = _("The id of a run, subprocess or node, whole")
-    actions = None
     fieldsets = (
         (None, {"fields": ("type", "meaning", "time", "stored")}),
         (_("Who and why"), {"fields": ("about",)}),
@@ -58,35 +47,6 @@ class RecordAdmin(Base):
         *("type", "meaning", "time", "stored", "run", "pipeline", "node", "about", "payload"),
         *("id", "writer_id", "writer_position", "node_version"),
     )
-
-    class Media:
-        css = {"all": ["bamboo_audit/admin.css"]}  # noqa: RUF012 - Django's way
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """The list; where the log cannot be asked, say so instead of failing."""
-        try:
-            with translated(conf.get("DATABASE")):
-                return super().changelist_view(request, extra_context)
-        except AuditError as error:
-            self.message_user(request, str(error), messages.ERROR)
-            return HttpResponseRedirect(reverse("admin:index"))
-
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        return False  # the filter bar's are served by indexes; any other would read the table
-
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
-        return LogChangeList
 
     def get_queryset(self, request: HttpRequest) -> RecordQuerySet:
         """Without ``data`` on the list, whose pages would hold megabytes of trees."""
@@ -105,11 +65,11 @@ class RecordAdmin(Base):
 
     @admin.display(description=_("Time"))
     def time(self, record: PipelineEventRecord) -> SafeString:
-        return _time(record.occurred_at)
+        return shown_time(record.occurred_at)
 
     @admin.display(description=_("Stored"))
     def stored(self, record: PipelineEventRecord) -> SafeString:
-        return _time(record.recorded_at)
+        return shown_time(record.recorded_at)
 
     @admin.display(description=_("Event type"))
     def type(self, record: PipelineEventRecord) -> SafeString:
@@ -131,25 +91,24 @@ class RecordAdmin(Base):
 
     @admin.display(description=_("State"))
     def to_state(self, record: PipelineEventRecord) -> SafeString:
-        state = getattr(record, "state", None) or ""
-        return format_html('<span class="audit-state audit-state-{}">{}</span>', state, state)
+        return shown_state(getattr(record, "state", None) or "")
 
     @admin.display(description=_("Run"))
     def run(self, record: PipelineEventRecord) -> SafeString:
-        return _link("run", record.root_pipeline_id)
+        return link(RECORDS, "run", record.root_pipeline_id)
 
     @admin.display(description=_("Pipeline"))
     def pipeline(self, record: PipelineEventRecord) -> SafeString:
-        return _link("node", record.pipeline_id)
+        return link(RECORDS, "node", record.pipeline_id)
 
     @admin.display(description=_("Node"))
     def node(self, record: PipelineEventRecord) -> SafeString:
-        return _link("node", record.node_id)
+        return link(RECORDS, "node", record.node_id)
 
     @admin.display(description=_("Actor"))
     def actor(self, record: PipelineEventRecord) -> SafeString:
         actor = record.context.get("actor") or ""
-        return _link("actor", str(actor))
+        return link(RECORDS, "actor", str(actor))
 
     @admin.display(description=_("Reason"))
     def reason(self, record: PipelineEventRecord) -> str:
@@ -166,34 +125,11 @@ class RecordAdmin(Base):
         return _table(record.data if isinstance(record.data, dict) else {"": record.data})
 
 
-def _time(value: Any) -> SafeString:
-    local = timezone.localtime(value)
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time>',
-        value.isoformat(),
-        value.isoformat(),
-        f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d}",
-    )
-
-
 def _meaning(event_type: str) -> str:
     known = VOCABULARY.get(event_type)
     if known is None:
         return ""
     return known.meaning_zh if (get_language() or "").startswith("zh") else known.meaning
-
-
-def _link(name: str, value: str) -> SafeString:
-    if not value:
-        return SafeString("")
-    address = reverse("admin:bamboo_audit_pipelineeventrecord_changelist")
-    return format_html(
-        '<a class="audit-id" href="{}?{}" title="{}">{}</a>',
-        address,
-        urlencode({name: value}),
-        value,
-        value,
-    )
 
 
 def _table(values: dict[str, Any]) -> SafeString:

@@ -1,4 +1,4 @@
-"""FilterSets (django-filter) for the admin and for hosts' own views."""
+"""The FilterSet of records."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from audit.events import VOCABULARY
+from audit.filters.common import moment
 from audit.models import PipelineEventRecord
 from audit.querysets import RecordQuerySet
 
@@ -29,18 +30,8 @@ class RecordFilterSet(django_filters.FilterSet):  # type: ignore[misc]  # it has
     run = django_filters.CharFilter(label=_("Run"), method="filter_run")
     node = django_filters.CharFilter(label=_("Node"), method="filter_node")
     actor = django_filters.CharFilter(label=_("Actor"), method="filter_actor")
-    since = django_filters.IsoDateTimeFilter(
-        label=_("Since"),
-        field_name="occurred_at",
-        lookup_expr="gte",
-        widget=forms.DateTimeInput({"type": "datetime-local", "step": "1"}),
-    )
-    until = django_filters.IsoDateTimeFilter(
-        label=_("Until"),
-        field_name="occurred_at",
-        lookup_expr="lt",
-        widget=forms.DateTimeInput({"type": "datetime-local", "step": "1"}),
-    )
+    since = moment(_("Since"), "occurred_at", "gte")
+    until = moment(_("Until"), "occurred_at", "lt")
     event_type = _EventTypesFilter(
         label=_("Event type"),
         method="filter_event_type",

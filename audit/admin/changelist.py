@@ -9,21 +9,26 @@ import datetime
 from typing import Any, Final
 
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-
-from audit.filters import RecordFilterSet
 
 OLDER: Final = "older"
 NEWER: Final = "newer"
 
 
 class LogChangeList(ChangeList):
-    """Newest first; ``?older=`` and ``?newer=`` name the record that a page begins after."""
+    """Newest first; ``?older=`` and ``?newer=`` name the row that a page begins after.
+
+    The model's admin says by which FilterSet it is filtered and by which time it is ordered
+    (``filterset_class``, ``ordered_by``); rows of one time are ordered by their key.
+    """
+
+    model_admin: Any
 
     def get_filters_params(self, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        own = {OLDER, NEWER, *RecordFilterSet.base_filters}
+        own = {OLDER, NEWER, *self.model_admin.filterset_class.base_filters}
         return {
             key: value
             for key, value in super().get_filters_params(params).items()
@@ -32,25 +37,27 @@ class LogChangeList(ChangeList):
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
         found = super().get_queryset(request, *args, **kwargs)
-        self.filterset = RecordFilterSet(request.GET or None, queryset=found)
+        filterset_class = self.model_admin.filterset_class
+        self.filterset = filterset_class(request.GET or None, queryset=found)
         self.active = {
             name: request.GET.getlist(name)
-            for name in RecordFilterSet.base_filters
+            for name in filterset_class.base_filters
             if any(request.GET.getlist(name))
         }
         return self.filterset.qs if self.filterset.is_bound else found
 
     def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
-        return ["-occurred_at", "-id"]
+        return [f"-{self.model_admin.ordered_by}", "-pk"]
 
     def get_results(self, request: HttpRequest) -> None:
         size = self.list_per_page
-        older, newer = _Key.read(request, OLDER), _Key.read(request, NEWER)
+        time, key = self.model_admin.ordered_by, self.model._meta.pk
+        older, newer = _Key.read(request, OLDER, key), _Key.read(request, NEWER, key)
         page = self.queryset
         if newer is not None:
-            page = page.filter(newer.above()).order_by("occurred_at", "id")
+            page = page.filter(newer.above(time)).order_by(time, "pk")
         elif older is not None:
-            page = page.filter(older.below())
+            page = page.filter(older.below(time))
         rows = list(page[: size + 1])
         more, rows = len(rows) > size, rows[:size]
         if newer is not None:
@@ -72,38 +79,38 @@ class LogChangeList(ChangeList):
         self.multi_page = False
         self.paginator = Paginator(rows, size)
 
-    def _page(self, direction: str, record: Any) -> str:
-        key = f"{record.occurred_at.isoformat()}~{record.pk}"
+    def _page(self, direction: str, row: Any) -> str:
+        key = f"{getattr(row, self.model_admin.ordered_by).isoformat()}~{row.pk}"
         return self.get_query_string({direction: key}, remove=[OLDER, NEWER])
 
 
 class _Key:
-    """Where a page begins: a record's time and position."""
+    """Where a page begins: a row's time and key."""
 
-    def __init__(self, occurred_at: datetime.datetime, position: int) -> None:
-        self.occurred_at = occurred_at
-        self.position = position
+    def __init__(self, at: datetime.datetime, key: Any) -> None:
+        self.at = at
+        self.key = key
 
     @classmethod
-    def read(cls, request: HttpRequest, name: str) -> _Key | None:
+    def read(cls, request: HttpRequest, name: str, field: Any) -> _Key | None:
         """From the address; nonsense there means the newest page."""
-        at, _, position = request.GET.get(name, "").partition("~")
+        at, _, key = request.GET.get(name, "").replace("\0", "").partition("~")
         try:
-            occurred_at = datetime.datetime.fromisoformat(at.replace(" ", "+"))
-            if occurred_at.tzinfo is None:
+            moment = datetime.datetime.fromisoformat(at.replace(" ", "+"))
+            if moment.tzinfo is None:
                 return None
-            key = cls(occurred_at.astimezone(datetime.UTC), int(position))
-        except (ValueError, OverflowError):
+            value = field.to_python(key)
+            if isinstance(value, int) and abs(value) >= 2**63:
+                return None
+            return cls(moment.astimezone(datetime.UTC), value)
+        except (ValidationError, ValueError, OverflowError):
             return None
-        return key if abs(key.position) < 2**63 else None
 
-    # Two conditions, of which the first is what the index on (occurred_at, id) is entered by.
-    def below(self) -> Q:
-        return Q(occurred_at__lte=self.occurred_at) & (
-            Q(occurred_at__lt=self.occurred_at) | Q(pk__lt=self.position)
-        )
+    # Two conditions, of which the first is what the index on (time, key) is entered by.
+    def below(self, time: str) -> Q:
+        same = Q(**{f"{time}__lt": self.at}) | Q(pk__lt=self.key)
+        return Q(**{f"{time}__lte": self.at}) & same
 
-    def above(self) -> Q:
-        return Q(occurred_at__gte=self.occurred_at) & (
-            Q(occurred_at__gt=self.occurred_at) | Q(pk__gt=self.position)
-        )
+    def above(self, time: str) -> Q:
+        same = Q(**{f"{time}__gt": self.at}) | Q(pk__gt=self.key)
+        return Q(**{f"{time}__gte": self.at}) & same
