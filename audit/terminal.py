@@ -18,7 +18,7 @@ from audit.fold.waiting import Wait
 from audit.timeline import Timeline
 from audit.words import duration, moment, plain
 
-WIDTH: Final = 80
+WIDTH: Final = 79
 """Columns where nobody says how many there are: into a pipe or a file."""
 BAR: Final = 22
 COLOURS: Final = {

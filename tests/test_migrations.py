@@ -27,6 +27,10 @@ OURS = {
     f"{TABLE}_p000002",
     f"{TABLE}_p000003",
     "bamboo_audit_spoolwriter",
+    "bamboo_audit_pipelinetimeline",
+    "bamboo_audit_nodetimeline",
+    "bamboo_audit_statetransition",
+    "bamboo_audit_projectioncheckpoint",
 }
 
 SCRIPT = """

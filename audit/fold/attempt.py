@@ -36,7 +36,7 @@ class PhaseBuilder:
         self.polls += 1
 
     def result(self) -> Phase:
-        return Phase(
+        fields = (
             self.kind,
             self.started,
             self.ended,
@@ -45,6 +45,7 @@ class PhaseBuilder:
             self.interval,
             self.arrived,
         )
+        return tuple.__new__(Phase, fields)
 
 
 class AttemptBuilder:
@@ -86,9 +87,11 @@ class AttemptBuilder:
 
     def enter(self, kind: str, at: int) -> PhaseBuilder:
         """Begin a phase; the one before ends."""
-        self.leave(at)
+        phases = self.phases
+        if phases and phases[-1].ended is None:
+            phases[-1].ended = at
         phase = PhaseBuilder(kind, at)
-        self.phases.append(phase)
+        phases.append(phase)
         return phase
 
     def leave(self, at: int) -> None:
@@ -165,7 +168,7 @@ class AttemptBuilder:
         self.leave(at)
 
     def result(self, node_id: str) -> Attempt:
-        return Attempt(
+        fields = (
             node_id,
             self.no,
             self.version,
@@ -180,3 +183,4 @@ class AttemptBuilder:
             self.forced,
             self.ran_until,
         )
+        return tuple.__new__(Attempt, fields)

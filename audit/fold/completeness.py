@@ -70,7 +70,7 @@ def reasons(run: RunTimeline, gaps: Iterable[Gap] = ()) -> tuple[Reason, ...]:
     facts, found = run.facts, []
     if not facts.started:
         found.append(Reason(NO_START, "Its start was not recorded."))
-    if facts.states_recorded and facts.unentered:
+    elif facts.states_recorded and facts.unentered:
         found.append(
             Reason(UNENTERED, "Nodes ended whose begin was not recorded.", facts.unentered)
         )

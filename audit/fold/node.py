@@ -102,22 +102,20 @@ class NodeBuilder:
     def _transition(self, left: int | None) -> Transition:
         """The interval of the state that lasts, or until now lasted."""
         before, attempt, cause, irregular = self._now
-        return tuple.__new__(  # half as dear as calling the type, for one a change
-            Transition,
-            (
-                self.place.node_id,
-                len(self._transitions) + 1,
-                before,
-                self.state,
-                self._now_since,
-                left,
-                self.version,
-                self.loop,
-                attempt,
-                cause,
-                irregular,
-            ),
+        fields = (
+            self.place.node_id,
+            len(self._transitions) + 1,
+            before,
+            self.state,
+            self._now_since,
+            left,
+            self.version,
+            self.loop,
+            attempt,
+            cause,
+            irregular,
         )
+        return tuple.__new__(Transition, fields)
 
     def _is_another_row(self, before: str, state: str, version: str, loop: int) -> bool:
         """Whether the engine deleted its row since, of which it says nothing (a rollback).
@@ -230,7 +228,7 @@ class NodeBuilder:
         transitions = tuple(self._transitions)
         if self.state:
             transitions = (*transitions, self._transition(None))
-        return Node(
+        fields = (
             self.place,
             self.state,
             self.version,
@@ -247,3 +245,4 @@ class NodeBuilder:
             tuple([each.result(node_id) for each in self.attempts]),
             last_position,
         )
+        return tuple.__new__(Node, fields)

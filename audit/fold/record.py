@@ -26,6 +26,18 @@ class Record(NamedTuple):
         """What it is about: the node, or of an operation on a pipeline that one."""
         return self.node_id or self.pipeline_id
 
+    @property
+    def task(self) -> str:
+        """The task that it comes from; else its process, which runs one at a time then."""
+        task = self.context.get("task")
+        found = task.get("id") if isinstance(task, dict) else None
+        return str(found) if found else self.writer_id
+
+
+def text_of(value: Any) -> str:
+    """A value of a record that should be a text, and is one afterwards."""
+    return value if isinstance(value, str) else "" if value is None else repr(value)
+
 
 _PLACE: Final = itemgetter(1, 2, 3)
 """When it occurred, its writer, and the writer's number."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from operator import gt, itemgetter
 from typing import Any, Final
 
 from audit.events import (
@@ -14,11 +13,12 @@ from audit.events import (
     RUN_TAGGED,
 )
 from audit.fold import tree
+from audit.fold.books import Books
 from audit.fold.clock import as_time
 from audit.fold.inference import Inference
 from audit.fold.node import NO_LOOP, NodeBuilder
 from audit.fold.operations import CALLBACK, EFFECTS, FORCED_FAIL, Operations, cause_of
-from audit.fold.record import Record, in_order
+from audit.fold.record import Record, in_order, text_of
 from audit.fold.results import Cause, Facts, RunTimeline, plain_cause
 from audit.fold.states import FAILED, FINISHED, REVOKED, RUNNING
 from audit.fold.tree import CONVERGE, PIPELINE, Place
@@ -28,9 +28,6 @@ ENGINE_SENDER: Final = "pipeline.eri.models.State"
 
 MAX_LOOP: Final = 2**31
 """The engine's column holds no larger number."""
-
-_AFTERWARDS: Final = frozenset({NODE_FAILURE_DETAIL, RUN_TAGGED})
-"""What is no sign of life of a run: it is looked up, or said, later."""
 
 Handler = Callable[["RunBuilder", Record], None]
 
@@ -69,14 +66,9 @@ class RunBuilder:
         self._handed_over = False
         self._foreign = self._suppressed = 0
         self._unentered: dict[str, None] = {}
-        self._last_of_writers: dict[str, int] = {}
-        """The place of each writer's last record among the run's."""
-        self._numbers: dict[str, tuple[int, int]] = {}
-        """The numbers of each writer's first and last record."""
-        self._last_of_nodes: dict[str, int] = {}
-        self._count = 0
-        self._first_position = self._last_position = 0
-        self._first_at = self._last_at = 0
+        self._books = Books()
+        self._index = 0
+        """The place of the record that is applied."""
 
     def node(self, node_id: str) -> NodeBuilder:
         """What is known of a node, also of one that no tree has."""
@@ -91,55 +83,19 @@ class RunBuilder:
 
     def apply(self, records: Sequence[Record]) -> None:
         """The next records, at least one."""
-        # By columns: what every record is asked for is asked in C.
-        positions, ats, writers, numbers, types, pipelines, nodes, _, _, contexts = zip(
-            *records, strict=True
-        )
-        count = self._count
-        self._first_position = min(self._first_position or positions[0], *positions)
-        self._last_position = max(self._last_position, *positions)
-        self._first_at = self._first_at or ats[0]
-        self._note_writers(writers, numbers)
-        about = [node or pipeline for node, pipeline in zip(nodes, pipelines, strict=True)]
-        self._note_nodes(positions, about)
-        sampled = any("suppressed" in context for context in contexts)
+        before = self._books.count
+        self._books.note(records)
+        sampled = any("suppressed" in record.context for record in records)
         inference, handlers = self.inference, _HANDLERS
-        for index, record in enumerate(records, count + 1):
+        for index, record in enumerate(records, before + 1):
             if sampled and "suppressed" in record.context:
                 self._count_polls(record, record.context["suppressed"])
             handler = handlers.get(record.event_type)
             if handler is not None:
-                self._count = index
+                self._index = index
                 handler(self, record)
             if inference is not None:
                 inference.apply(record)
-        self._count = count + len(records)
-        self._last_at = next(
-            (
-                at
-                for at, event_type in zip(reversed(ats), reversed(types), strict=True)
-                if event_type not in _AFTERWARDS
-            ),
-            self._last_at or ats[0],
-        )
-
-    def _note_nodes(self, positions: Sequence[int], about: Sequence[str]) -> None:
-        found = list(zip(about, positions, strict=True))
-        if any(map(gt, positions, positions[1:])):  # not in the order in which they were stored
-            found.sort(key=itemgetter(1))
-        known = self._last_of_nodes
-        for node_id, position in dict(found).items():
-            if known.get(node_id, 0) < position:
-                known[node_id] = position
-
-    def _note_writers(self, writers: Sequence[str], numbers: Sequence[int]) -> None:
-        backwards = writers[::-1]
-        for writer in set(writers):
-            last = len(writers) - 1 - backwards.index(writer)
-            self._last_of_writers[writer] = self._count + 1 + last
-            known = self._numbers.get(writer)
-            first = known[0] if known else numbers[writers.index(writer)]
-            self._numbers[writer] = first, numbers[last]
 
     # The run.
 
@@ -177,14 +133,16 @@ class RunBuilder:
         data = record.data
         node = self.nodes.get(record.node_id) or self.node(record.node_id)
         if not node.root_id:
-            node.root_id = _text(data.get("root_id"))
+            node.root_id = text_of(data.get("root_id"))
         if not node.parent_id:
-            node.parent_id = _text(data.get("parent_id"))
+            node.parent_id = text_of(data.get("parent_id"))
         state, loop = data.get("to_state"), data.get("loop")
+        if not state:
+            return
         self.change(
             node,
             record,
-            state if type(state) is str else _text(state),
+            state if type(state) is str else text_of(state),
             record.node_version,
             loop if type(loop) is int and 0 < loop < MAX_LOOP else NO_LOOP,
         )
@@ -208,7 +166,7 @@ class RunBuilder:
         else:
             node.change(state, version, loop, record.at, told, asked.cause)
             if asked.kind == FORCED_FAIL:
-                node.was_forced(asked.cause, _text(asked.data.get("ex_data")))
+                node.was_forced(asked.cause, text_of(asked.data.get("ex_data")))
         if state == RUNNING and place.node_type == CONVERGE:
             self._converges(node)
 
@@ -232,29 +190,31 @@ class RunBuilder:
 
     def _asked(self, record: Record) -> None:
         kind = record.event_type.removeprefix("pre_")
-        self.operations.begin(kind, record, self._count)
+        self.operations.begin(kind, record, self._index)
         if kind == CALLBACK and (attempt := self.node(record.node_id).attempt) is not None:
             attempt.is_called_back(record.at)
 
     def _done(self, record: Record) -> None:
         kind = record.event_type.removeprefix("post_")
-        operation = self.operations.end(kind, record, self._count)
-        version = _text(record.data.get("new_version"))
+        operation = self.operations.end(kind, record, self._index)
+        version = text_of(record.data.get("new_version"))
         if kind == FORCED_FAIL and version:
             # By default the engine's admin sends no state change for it.
             node, cause = self.node(record.node_id), operation.cause
             if node.version != version and node.state != FAILED:
                 node.change(FAILED, version, NO_LOOP, record.at, cause, cause)
-                node.was_forced(cause, _text(record.data.get("ex_data")))
+                node.was_forced(cause, text_of(record.data.get("ex_data")))
 
     # What plugins do.
 
     def _executes(self, record: Record) -> None:
         self._handed_over = True
-        self.node(record.node_id).executes(_task(record), record.at)
+        node = self.nodes.get(record.node_id) or self.node(record.node_id)
+        node.executes(record.task, record.at)
 
     def _executed(self, record: Record) -> None:
-        self.node(record.node_id).executed(_task(record), record.at)
+        node = self.nodes.get(record.node_id) or self.node(record.node_id)
+        node.executed(record.task, record.at)
 
     def _schedules(self, record: Record) -> None:
         if (attempt := self.node(record.node_id).attempt) is not None:
@@ -266,11 +226,11 @@ class RunBuilder:
 
     def _fails(self, record: Record) -> None:
         event = plain_cause(record.position, record.event_type)
-        text = _text(record.data.get("ex_data"))
-        self.node(record.node_id).fails(_task(record), event, text, record.at)
+        text = text_of(record.data.get("ex_data"))
+        self.node(record.node_id).fails(record.task, event, text, record.at)
 
     def _failed_because(self, record: Record) -> None:
-        text = _text(record.data.get("ex_data"))
+        text = text_of(record.data.get("ex_data"))
         self.node(record.node_id).failed_because(record.node_version, text)
 
     def _polls_suppressed(self, record: Record) -> None:
@@ -287,12 +247,13 @@ class RunBuilder:
 
     def result(self) -> RunTimeline:
         """The timeline of all records until now."""
-        self.operations.settle(self._last_of_writers)
+        books = self._books
+        self.operations.settle(books.last_of_writers)
         root = self.node(self.root)
         for node_id in self.places:
             if node_id not in self.nodes:
                 self.node(node_id)
-        nodes, last = self.nodes, self._last_of_nodes
+        nodes, last = self.nodes, books.last_of_nodes
         order = [node_id for node_id in self.places if node_id != self.root]
         others = [each for each in nodes if each != self.root and each not in self.places]
         ordered = [self.root, *order, *others]
@@ -307,10 +268,10 @@ class RunBuilder:
                 started=self._start is not None,
                 handed_over=self._handed_over,
                 states_recorded=self.inference is None,
-                first_at=as_time(self._first_at),
-                last_at=as_time(self._last_at),
-                first_position=self._first_position,
-                last_position=self._last_position,
+                first_at=as_time(books.first_at),
+                last_at=as_time(books.last_at),
+                first_position=books.first_position,
+                last_position=books.last_position,
                 irregular=sum(node.irregular for node in nodes.values()),
                 foreign=self._foreign,
                 polls_suppressed=self._suppressed,
@@ -319,9 +280,9 @@ class RunBuilder:
                 ),
                 unentered=tuple(self._unentered),
                 unanswered=self.operations.unanswered(
-                    self._last_of_writers, is_over=root.state in (FINISHED, REVOKED)
+                    books.last_of_writers, is_over=root.state in (FINISHED, REVOKED)
                 ),
-                writers=dict(self._numbers),
+                writers=dict(books.numbers),
             ),
         )
 
@@ -344,14 +305,3 @@ _HANDLERS: Final[dict[str, Handler]] = {
     **{f"pre_{kind}": RunBuilder._asked for kind in EFFECTS},
     **{f"post_{kind}": RunBuilder._done for kind in EFFECTS},
 }
-
-
-def _task(record: Record) -> str:
-    """The task that a record comes from; else its process, which runs one at a time then."""
-    task = record.context.get("task")
-    found = task.get("id") if isinstance(task, dict) else None
-    return str(found or record.writer_id)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else repr(value)

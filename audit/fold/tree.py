@@ -61,7 +61,7 @@ def _place(
     get = node.get
     name, kind, template = get("name"), get("type"), get("template_node_id")
     component, loop, leading = get("component"), get("loop_config"), sources.get(node_id)
-    return Place(
+    fields = (
         node_id,
         root,
         parent,
@@ -72,6 +72,7 @@ def _place(
         type(loop) is dict and bool(loop.get("enable")),
         tuple(leading) if leading else (),
     )
+    return tuple.__new__(Place, fields)
 
 
 def _sources(pipeline: dict[str, Any]) -> dict[str, list[str]]:

@@ -17,10 +17,7 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class Command(BaseCommand):
-    help = (
-        "Compare the log with the engine's own states: every difference, by kind, with the "
-        "records that explain it. Exits 1 where nothing explains one."
-    )
+    help = "Compare the log with the engine's states; exits 1 where a difference is not explained."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("ids", nargs="*", metavar="ID", help="of runs, subprocesses or nodes")
