@@ -161,7 +161,9 @@ def _reached(timeline: Timeline) -> Iterator[tuple[Node, int]]:
 def _by_time(nodes: list[Node]) -> list[Node]:
     """The last one first, as a stack takes them."""
     return sorted(
-        nodes, key=lambda node: (node.transitions[0].entered_at, node.last_position), reverse=True
+        nodes,
+        key=lambda node: (node.transitions[0].entered_us, node.transitions[0].cause.position),
+        reverse=True,
     )
 
 

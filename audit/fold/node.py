@@ -222,7 +222,7 @@ class NodeBuilder:
                     attempt.error = text
                 return
 
-    def result(self, last_position: int) -> Node:
+    def result(self) -> Node:
         """What is known of it until now."""
         node_id = self.place.node_id
         transitions = tuple(self._transitions)
@@ -243,6 +243,5 @@ class NodeBuilder:
             self.archived,
             transitions,
             tuple([each.result(node_id) for each in self.attempts]),
-            last_position,
         )
         return tuple.__new__(Node, fields)

@@ -181,7 +181,6 @@ class Node(NamedTuple):
     """As the engine has it: a node that is entered again keeps it."""
     transitions: tuple[Transition, ...]
     attempts: tuple[Attempt, ...]
-    last_position: int
 
     @property
     def created_at(self) -> datetime.datetime | None:

@@ -253,14 +253,14 @@ class RunBuilder:
         for node_id in self.places:
             if node_id not in self.nodes:
                 self.node(node_id)
-        nodes, last = self.nodes, books.last_of_nodes
+        nodes = self.nodes
         order = [node_id for node_id in self.places if node_id != self.root]
         others = [each for each in nodes if each != self.root and each not in self.places]
         ordered = [self.root, *order, *others]
         is_done = root.state == FINISHED
         return RunTimeline(
             root_pipeline_id=self.root,
-            nodes={each: nodes[each].result(last.get(each, 0)) for each in ordered},
+            nodes={each: nodes[each].result() for each in ordered},
             interventions=tuple(each.result() for each in self.operations.all),
             tags=dict(self.tags),
             start=self._start,

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterable
 from typing import Any, Final
 
-from audit.fold import RunTimeline
+from audit.fold import Record, RunTimeline
 from audit.fold.completeness import Gap, expected_by, reasons
 from audit.fold.operations import DONE
 from audit.fold.results import Node, Transition
@@ -55,20 +55,24 @@ def of_run(run: RunTimeline, gaps: Iterable[Gap]) -> Row:
     }
 
 
-def of_nodes(run: RunTimeline) -> list[Row]:
-    """The rows of its nodes."""
+def of_nodes(run: RunTimeline, records: Iterable[Record]) -> list[Row]:
+    """The rows of its nodes; ``records``: those that it was folded from."""
+    last: dict[str, int] = {}
+    for record in records:
+        if last.get(record.pipeline_or_node, 0) < record.position:
+            last[record.pipeline_or_node] = record.position
     done: dict[str, int] = {}
     for each in run.interventions:
         if each.outcome == DONE:
             done[each.node_id] = done.get(each.node_id, 0) + 1
     return [
-        _of_node(run, node, done.get(node.place.node_id, 0))
+        _of_node(run, node, done.get(node.place.node_id, 0), last.get(node.place.node_id, 0))
         for node in run.nodes.values()
         if node is not run.pipeline
     ]
 
 
-def _of_node(run: RunTimeline, node: Node, interventions: int) -> Row:
+def _of_node(run: RunTimeline, node: Node, interventions: int, last_position: int) -> Row:
     place = node.place
     return {
         "node_id": place.node_id,
@@ -91,7 +95,7 @@ def _of_node(run: RunTimeline, node: Node, interventions: int) -> Row:
         "finished_at": node.finished_at,
         "running": _seconds(node.transitions, RUNNING),
         "last_error": node.error[:MAX_ERROR],
-        "last_position": node.last_position,
+        "last_position": last_position,
     }
 
 

@@ -58,15 +58,17 @@ def catch_up(batch: int = BATCH) -> Progress:
 
 def refold(using: str, roots: list[str]) -> None:
     """Fold these runs from all of their records, and write their rows."""
-    folded = [found for root in roots if (found := fold(root, runs.records(using, root)))]
+    records = {root: runs.records(using, root) for root in roots}
+    folded = {root: found for root in roots if (found := fold(root, records[root]))}
     if not folded:
         return
-    writers = {each for found in folded for each in found.facts.writers}
-    gaps = runs.gaps(using, writers, min(found.facts.first_at for found in folded))
+    writers = {each for found in folded.values() for each in found.facts.writers}
+    since = min(found.facts.first_at for found in folded.values())
+    gaps = runs.gaps(using, writers, since)
     timelines.write(
         using,
-        [found.root_pipeline_id for found in folded],
-        [rows.of_run(found, gaps) for found in folded],
-        [row for found in folded for row in rows.of_nodes(found)],
-        [row for found in folded for row in rows.of_transitions(found)],
+        list(folded),
+        [rows.of_run(found, gaps) for found in folded.values()],
+        [row for root, found in folded.items() for row in rows.of_nodes(found, records[root])],
+        [row for found in folded.values() for row in rows.of_transitions(found)],
     )

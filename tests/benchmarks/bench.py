@@ -72,6 +72,7 @@ def _django(spool: str) -> None:
 def _parts() -> dict[str, list[Callable[[int], Figures]]]:
     # Imported here: they need a Django that is set up, and the paths from above.
     import capturing
+    import folding
     import shipped
     import stored
 
@@ -85,6 +86,7 @@ def _parts() -> dict[str, list[Callable[[int], Figures]]]:
         ],
         "ship": [shipped.flat_out, shipped.lag, shipped.memory, shipped.outage],
         "engine": [stored.engine_runs],
+        "fold": [folding.speed],
         "log": [stored.indexes, stored.partitions],
     }
 
