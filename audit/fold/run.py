@@ -85,10 +85,9 @@ class RunBuilder:
         """The next records, at least one."""
         before = self._books.count
         self._books.note(records)
-        sampled = any("suppressed" in record.context for record in records)
         inference, handlers = self.inference, _HANDLERS
         for index, record in enumerate(records, before + 1):
-            if sampled and "suppressed" in record.context:
+            if "suppressed" in record.context:
                 self._count_polls(record, record.context["suppressed"])
             handler = handlers.get(record.event_type)
             if handler is not None:
@@ -113,11 +112,10 @@ class RunBuilder:
 
     def _learn(self, record: Record) -> None:
         places = tree.read(record.data.get("pipeline"))
-        if self.root not in places:
-            return
-        self.places = places
-        for node_id, node in self.nodes.items():
-            node.place = places.get(node_id, node.place)
+        if self.root in places:
+            self.places = places
+            for node_id, node in self.nodes.items():
+                node.place = places.get(node_id, node.place)
 
     def _tagged(self, record: Record) -> None:
         tags = record.data.get("tags")
@@ -249,18 +247,15 @@ class RunBuilder:
         """The timeline of all records until now."""
         books = self._books
         self.operations.settle(books.last_of_writers)
-        root = self.node(self.root)
-        for node_id in self.places:
-            if node_id not in self.nodes:
-                self.node(node_id)
-        nodes = self.nodes
-        order = [node_id for node_id in self.places if node_id != self.root]
-        others = [each for each in nodes if each != self.root and each not in self.places]
-        ordered = [self.root, *order, *others]
-        is_done = root.state == FINISHED
+        root, nodes = self.node(self.root), self.nodes
+        ordered = {self.root: None, **dict.fromkeys(self.places), **dict.fromkeys(nodes)}
+        found = {each: (nodes.get(each) or self.node(each)).result() for each in ordered}
+        unfinished: tuple[str, ...] = ()
+        if root.state == FINISHED:
+            unfinished = tuple(each for each in ordered if nodes[each].attempt is not None)
         return RunTimeline(
             root_pipeline_id=self.root,
-            nodes={each: nodes[each].result() for each in ordered},
+            nodes=found,
             interventions=tuple(each.result() for each in self.operations.all),
             tags=dict(self.tags),
             start=self._start,
@@ -275,9 +270,7 @@ class RunBuilder:
                 irregular=sum(node.irregular for node in nodes.values()),
                 foreign=self._foreign,
                 polls_suppressed=self._suppressed,
-                unfinished=tuple(
-                    each for each in ordered if is_done and nodes[each].attempt is not None
-                ),
+                unfinished=unfinished,
                 unentered=tuple(self._unentered),
                 unanswered=self.operations.unanswered(
                     books.last_of_writers, is_over=root.state in (FINISHED, REVOKED)
