@@ -21,6 +21,7 @@ IMAGES = ROOT / "docs/images"
 PORT = 8765
 ADMIN = f"http://127.0.0.1:{PORT}/admin/"
 RECORDS = f"{ADMIN}bamboo_audit/pipelineeventrecord/"
+RUNS = f"{ADMIN}bamboo_audit/pipelinetimeline/"
 
 
 def main() -> None:
@@ -76,6 +77,8 @@ def _take(page: Page, user: str, password: str) -> None:
     page.click("#result_list .field-time a, #result_list th a")
     page.wait_for_selector(".audit-data")
     page.screenshot(path=IMAGES / "record.png")
+    page.goto(RUNS)
+    page.screenshot(path=IMAGES / "runs.png")
 
 
 if __name__ == "__main__":

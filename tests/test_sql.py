@@ -74,6 +74,9 @@ def test_the_sql_files_are_shipped_with_the_package():
         "0001_log_reverse.sql",
         "0002_writers.sql",
         "0002_writers_reverse.sql",
+        "0003_timelines.sql",
+        "0003_timelines_reverse.sql",
         "grants.sql",
         "queries.sql",
+        "timelines.sql",
     }
