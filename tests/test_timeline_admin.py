@@ -62,7 +62,7 @@ def page(viewer, model, **asked):
 
 def test_the_lists_show_what_happened(viewer):
     runs = page(viewer, "pipelinetimeline", tag="task_id=42")
-    for shown in ("Release", "RUNNING", "waiting", "task_id=42", "2 failures, 1 retries"):
+    for shown in ("Release", "RUNNING", "waiting", "task_id=42", "2 failures, 1 retry"):
         assert shown in runs
     nodes = page(viewer, "nodetimeline", run="run")
     for shown in ("FAILED", "deploy", html.escape(HOSTILE)):

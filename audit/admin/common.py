@@ -40,6 +40,8 @@ class ReadOnlyAdmin(Base[Row]):
     """The time that the list is ordered by; never NULL in it."""
     list_per_page = 50
     actions = None
+    sortable_by = ()
+    """No column sorts: the pages are in the order of time."""
 
     class Media:
         css = {"all": ["bamboo_audit/admin.css"]}  # noqa: RUF012 - Django's way

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from audit import words
 from audit.admin.common import ReadOnlyAdmin, link, shown_state, shown_time
@@ -106,12 +107,15 @@ class RunAdmin(ReadOnlyAdmin[PipelineTimeline]):
     @admin.display(description=_("Happened"))
     def counts(self, run: PipelineTimeline) -> str:
         found = (
-            (run.failures, _("failures")),
-            (run.retries, _("retries")),
-            (run.skips, _("skips")),
-            (run.interventions, _("interventions")),
+            (run.failures, ngettext("%d failure", "%d failures", run.failures)),
+            (run.retries, ngettext("%d retry", "%d retries", run.retries)),
+            (run.skips, ngettext("%d skip", "%d skips", run.skips)),
+            (
+                run.interventions,
+                ngettext("%d intervention", "%d interventions", run.interventions),
+            ),
         )
-        return ", ".join(f"{count} {word}" for count, word in found if count)
+        return ", ".join(words % count for count, words in found if count)
 
     @admin.display(description=_("Nodes"))
     def nodes_link(self, run: PipelineTimeline) -> SafeString:
@@ -222,7 +226,7 @@ class TransitionAdmin(ReadOnlyAdmin[StateTransition]):
     ordered_by = "entered_at"
     list_display = (
         *("entered", "before", "badge", "lasted", "node", "run", "attempt", "cause_link"),
-        *("actor", "reason", "irregular"),
+        *("actor", "reason", "marks"),
     )
     list_display_links = None
     search_fields = ("node_id",)
@@ -270,3 +274,7 @@ class TransitionAdmin(ReadOnlyAdmin[StateTransition]):
     def cause_link(self, transition: StateTransition) -> SafeString:
         from_record = reverse(f"admin:bamboo_audit_{RECORDS}_change", args=[transition.cause])
         return format_html('<a href="{}">{}</a>', from_record, transition.cause_type)
+
+    @admin.display(description=_("Marks"))
+    def marks(self, transition: StateTransition) -> str:
+        return str(_("irregular")) if transition.irregular else ""

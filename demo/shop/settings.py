@@ -34,7 +34,10 @@ DEFAULT_AUTO_FIELD = "django.db.models.AutoField"  # what the engine's migration
 POSTGRES = postgres.find(DATA_DIR)
 DATABASES = {"default": database(POSTGRES.url)}
 # Every key has a default. The spool's would be in the user's home; here it goes with the data.
-BAMBOO_AUDIT: dict[str, Any] = {"SPOOL_DIR": DATA_DIR / "spool"}
+BAMBOO_AUDIT: dict[str, Any] = {
+    "SPOOL_DIR": DATA_DIR / "spool",
+    "RUN_TAGS": {"release": "root_pipeline_data.release"},  # what this shop calls a run
+}
 
 INSTALLED_APPS = [
     "audit",  # audit: first, so that its receivers are called before anybody else's
