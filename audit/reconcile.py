@@ -14,7 +14,15 @@ from audit.exceptions import AuditError, NotRecorded
 from audit.fold.completeness import GAP, Reason
 from audit.fold.completeness import reasons as reasons_of
 from audit.fold.results import Node
-from audit.fold.states import ROLL_BACK_FAILED, ROLL_BACK_SUCCESS, ROLLING_BACK
+from audit.fold.states import (
+    FAILED,
+    FINISHED,
+    READY,
+    ROLL_BACK_FAILED,
+    ROLL_BACK_SUCCESS,
+    ROLLING_BACK,
+    RUNNING,
+)
 from audit.log import runs
 from audit.timeline import Timeline
 
@@ -25,7 +33,7 @@ HOLE: Final = "hole of the engine"
 PURGED: Final = "purged by the engine"
 """The engine has removed its rows."""
 LOST: Final = "lost record"
-"""Explained where a gap tells of it, or where it was before recording began."""
+"""Explained where a gap tells of it, or where the run began before recording did."""
 UNDER_WAY: Final = "under way"
 """It changed while it was compared: look again."""
 OURS: Final = "ours"
@@ -34,6 +42,8 @@ KINDS: Final = (PHANTOM, HOLE, PURGED, LOST, UNDER_WAY, OURS)
 
 FIELDS: Final = ("name", "version", "loop", "retry", "skip", "error_ignored")
 _ROLLED_BACK: Final = frozenset({ROLLING_BACK, ROLL_BACK_SUCCESS, ROLL_BACK_FAILED})
+_JUMPS: Final = frozenset({(FAILED, RUNNING), (FINISHED, READY)})
+"""What a rollback looks like that deletes rows: no other way leads from one to the other."""
 MOMENT: Final = datetime.timedelta(minutes=1)
 """What changed so lately may be under way from the engine to the log."""
 AGAIN_AFTER: Final = 1.0
@@ -128,14 +138,14 @@ def _compare(root: str, began: datetime.datetime | None) -> tuple[list[Differenc
     rows = engine.states(root, loaded.nodes)
     if not rows:
         return [_gone(loaded)], 0
-    return list(_Comparison(loaded, rows).differences()), len(rows)
+    return list(_Comparison(loaded, rows, began).differences()), len(rows)
 
 
 def _unrecorded(
     root: str, rows: dict[str, StateRow], began: datetime.datetime | None
 ) -> Difference:
     first = min((row.created_time for row in rows.values()), default=None)
-    before = began is None or (first is not None and first < began)
+    before = began is not None and first is not None and first < began
     return Difference(
         kind=LOST,
         root_pipeline_id=root,
@@ -167,18 +177,27 @@ def _gone(loaded: Timeline) -> Difference:
 class _Comparison:
     """One run, as both have it."""
 
-    def __init__(self, loaded: Timeline, rows: dict[str, StateRow]) -> None:
+    def __init__(
+        self, loaded: Timeline, rows: dict[str, StateRow], began: datetime.datetime | None
+    ) -> None:
         self.loaded, self.rows = loaded, rows
         self.gaps = _gaps(reasons_of(loaded._run, loaded.gaps))
         self.rolled_back = any(
-            each.state in _ROLLED_BACK or each.irregular for each in loaded.transitions
+            each.state in _ROLLED_BACK or (each.from_state, each.state) in _JUMPS
+            for each in loaded.transitions
         )
-        changed = [row.archived_time or row.started_time for row in rows.values()]
-        latest = max([each for each in changed if each is not None], default=None)
-        lately = loaded.now - MOMENT
-        self.is_under_way = loaded.facts.last_at > lately or (
-            latest is not None and latest > lately
-        )
+        first = min(row.created_time for row in rows.values())
+        self.from_before = began is not None and first < began
+
+    def is_under_way(self, node_id: str) -> bool:
+        """Whether the engine, or the log, has something so fresh of this node or of the run."""
+        lately = self.loaded.now - MOMENT
+        row = self.rows.get(node_id)
+        node = self.loaded.nodes.get(node_id)
+        times = [] if row is None else [row.created_time, row.started_time, row.archived_time]
+        if node is not None and node.transitions:
+            times.append(node.transitions[-1].entered_at)
+        return any(each is not None and each > lately for each in times)
 
     def differences(self) -> Iterator[Difference]:
         for node_id, row in self.rows.items():
@@ -201,7 +220,8 @@ class _Comparison:
         differing = tuple(each for each in found if each.engine != each.log)
         if differing:
             text = ", ".join(
-                f"{each.name}: {each.engine!r} in the engine, {each.log!r} by the log"
+                f"{'state' if each.name == 'name' else each.name}: {each.engine!r} in the engine, "
+                f"{each.log!r} by the log"
                 for each in differing
             )
             yield self.difference(OURS, row.node_id, node, text, differing)
@@ -232,12 +252,12 @@ class _Comparison:
         records, explained = _positions(node), False
         if self.gaps:
             kind, records, explained = LOST, self.gaps, True
-        elif not self.loaded.facts.started:
+        elif self.from_before:
             kind, explained = LOST, True
-            text += " The run's start was not recorded."
+            text += " The run began before recording did."
         elif self.rolled_back:
             kind, explained = HOLE, True
-        elif self.is_under_way:
+        elif self.is_under_way(node_id):
             kind, explained = UNDER_WAY, True
         elif kind == HOLE:
             kind = OURS

@@ -35,6 +35,8 @@ class Status:
     partitions: partitions.Report | None
     gaps: facts.Gaps | None
     writers: facts.Writers | None
+    checkpoints: list[facts.Checkpoint] | None
+    """The projections; None without a log."""
     spool: report.Report | None
     without_reason: int | None
     """Records of ``REQUIRE_REASON`` types without one; None where no type requires one."""
@@ -55,7 +57,7 @@ def read() -> Status:
     alias = conf.get("DATABASE")
     problems: list[str] = []
     now = datetime.datetime.now(datetime.UTC)
-    log = newest = found = gaps = writers = without_reason = None
+    log = newest = found = gaps = writers = checkpoints = without_reason = None
     require_reason = conf.get("REQUIRE_REASON")
     try:
         log = facts.log_facts(alias)
@@ -64,6 +66,7 @@ def read() -> Status:
             found = partitions.report(alias)
             gaps = facts.gaps(alias, now - GAPS_SINCE)
             writers = facts.writers(alias, SILENCE)
+            checkpoints = facts.checkpoints(alias)
         if log.present and require_reason:
             since = now - REASONS_SINCE
             without_reason = facts.without_reason(alias, require_reason, since)
@@ -100,6 +103,7 @@ def read() -> Status:
         partitions=found,
         gaps=gaps,
         writers=writers,
+        checkpoints=checkpoints,
         spool=spool,
         without_reason=without_reason,
         failures=counted,

@@ -48,6 +48,15 @@ class Migration(migrations.Migration):
                 ("attempts", models.IntegerField(verbose_name="attempts")),
                 ("failures", models.IntegerField(verbose_name="failures")),
                 ("interventions", models.IntegerField(verbose_name="interventions")),
+                (
+                    "actors",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.TextField(),
+                        help_text="Who did something to it.",
+                        size=None,
+                        verbose_name="actors",
+                    ),
+                ),
                 ("started_at", models.DateTimeField(null=True, verbose_name="started at")),
                 ("finished_at", models.DateTimeField(null=True, verbose_name="finished at")),
                 (

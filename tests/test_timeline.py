@@ -77,6 +77,21 @@ def test_what_is_not_recorded_is_told(failed):
         timeline.load("run", at=datetime.datetime(2026, 3, 1))
     with pytest.raises(ValueError, match="before the start"):
         timeline.load("run").diff(began + SECOND, began)
+    for moment_of in (timeline.load("run").state_at, lambda t: timeline.load("run", at=t)):
+        with pytest.raises(ValueError, match="no time zone"):
+            moment_of(datetime.datetime(2026, 3, 1))
+        far = datetime.datetime.max.replace(tzinfo=datetime.timezone(-datetime.timedelta(hours=9)))
+        with pytest.raises(ValueError, match="out of range"):
+            moment_of(far)
+    with pytest.raises(ValueError, match="load it again"):
+        timeline.load("run", at=began + SECOND).state_at(began + 2 * SECOND)
+
+
+@pytest.mark.parametrize("asked_for", ["", "\0", "\udcff", "x" * 9_000, "发布"])
+def test_what_can_be_no_id_is_not_found(failed, asked_for):
+    store(failed.all)
+    with pytest.raises(NotRecorded):
+        timeline.load(asked_for)
 
 
 def test_any_instant_is_what_was_known_then(failed):
@@ -106,9 +121,14 @@ def test_operations_of_an_unknown_run_are_found_by_their_node(records):
     records.start()
     asked = records.add("pre_callback", "a", by=WEB, context={"actor": "alice"})
     records.runs("a")
-    store([each for each in records.all if each is not asked])
-    store([asked], root="")
-    assert [each.operation for each in timeline.load("run").interventions] == ["callback"]
+    early = records.add("pre_pause_node", "b", by=WEB, context={"actor": "bob"})
+    began = store([each for each in records.all if each not in (asked, early)])
+    store([asked, early], root="", since=began)
+    found = timeline.load("run").interventions
+    assert [each.operation for each in found] == ["callback", "pause_node"], "b was never reached"
+    # Also before any other record names the node.
+    before = timeline.load("run", at=moment(began, asked)).interventions
+    assert [each.operation for each in before] == ["callback"]
 
 
 def test_the_transitions_are_in_the_order_of_time(failed):
@@ -142,7 +162,9 @@ def test_as_dict_is_what_json_has(failed):
         (4, {"of": WORKER, "first_position": 7, "last_position": 8}, INCOMPLETE),
         (4, {"of": WORKER, "first_position": 4_000, "last_position": None}, INCOMPLETE),
         # Of its time before the run, and of somebody else.
-        (4, {"of": WORKER, "first_position": 1, "last_position": 2}, "waiting"),
+        (4, {"of": WEB, "first_position": 0, "last_position": 0}, "waiting"),
+        # Who joined later may have missed something of it.
+        (4, {"of": WORKER, "first_position": 1, "last_position": 2}, INCOMPLETE),
         (4, {"of": "another", "first_position": 4, "last_position": 5}, "waiting"),
     ],
 )

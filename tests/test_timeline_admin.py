@@ -106,6 +106,7 @@ def test_an_id_that_is_pasted_finds_it(viewer, model, asked_for):
         {"tag": "=", "component": "\0"},
         {"tag": "a=\0", "run": "\0", "node": "\0"},
         {"tag": "a=99999999999999999999999999", "failed": "perhaps"},
+        {"tag": f"a={'9' * 5_000}"},
         {"state": ["RUNNING", "FAILED"], "failures": "on", "intervention": "on"},
         {"data__secret": "x"},
         {"o": "1.2", "p": "7"},
@@ -151,6 +152,25 @@ def test_pages_walk_through_every_row_once_and_back(viewer, model, monkeypatch):
             break
         asked = html.unescape(older[1])
     assert len(seen) == len(set(seen)) == size
+
+
+def test_a_filter_that_nobody_understands_finds_nothing(viewer):
+    text = page(viewer, "pipelinetimeline", tag="nonsense")
+    assert "Nothing here" in text
+    assert "name=value, such as task_id=42" in text
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_page_of_no_key_is_not_found(viewer, model):
+    for key in ("nobody", "%00", "a%2F9"):
+        address = reverse(f"admin:bamboo_audit_{model}_changelist") + f"{key}/change/"
+        assert viewer.get(address).status_code in (302, 403, 404)
+
+
+def test_a_host_without_time_zones_sees_them_too(viewer, settings):
+    settings.USE_TZ = False
+    for model in MODELS:
+        page(viewer, model)
 
 
 def test_the_lists_take_a_constant_number_of_queries_and_never_count(viewer):

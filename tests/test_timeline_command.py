@@ -51,7 +51,8 @@ def test_it_says_what_happened_in_80_columns(records):
     text = shown("run")
     lines = text.splitlines()
     assert max(map(len, lines)) < 80
-    assert lines[0].startswith("Release  RUNNING  for 1 h 00 min")
+    assert lines[0].startswith("Release  RUNNING  begun 1 h 00 min ago")
+    assert lines == [line.rstrip() for line in lines]
     for part in (
         *("tags     task_id=42", "A ", "└ attempt 1", "└ attempt 2", "FAILED"),
         *("A, attempt 2: ValueError: no", "retry_node A", "done", "alice (executor admin)"),
@@ -106,7 +107,12 @@ def test_it_is_found_by_a_tag(records):
     ("arguments", "options", "words"),
     [
         ((), {}, "Name a run"),
-        (("run",), {"tag": "a=b"}, "Name a run"),
+        (("run",), {"tag": "a=b"}, "not by both"),
+        (("",), {}, "no record of ''"),
+        ((), {"tag": "a=\0"}, "no text that a tag may have"),
+        ((), {"tag": "a=\udcff"}, "no text that a tag may have"),
+        (("nobody",), {"at": "9999-12-31T23:59:59-12:00"}, "no such time"),
+        (("nobody",), {"at": "0001-01-01T00:00:00+12:00"}, "no such time"),
         ((), {"tag": "a"}, "NAME=VALUE"),
         (("nobody",), {}, "no record of 'nobody'"),
         (("nobody",), {"at": "yesterday"}, "no such time"),
@@ -127,7 +133,7 @@ def test_json_is_the_whole_timeline(records):
 
 def test_an_output_that_takes_no_such_signs_gets_plain_ones(records):
     store(records.all)
-    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     terminal.show(timeline.load("run"), out)
     out.flush()
     text = out.buffer.getvalue().decode("ascii")

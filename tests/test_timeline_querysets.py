@@ -57,6 +57,7 @@ NODE: dict[str, Any] = {
     "attempts": 1,
     "failures": 0,
     "interventions": 0,
+    "actors": [],
     "started_at": NOW,
     "running": MINUTE,
     "last_error": "",
@@ -109,6 +110,9 @@ def runs() -> Any:
         ({"started_between": (NOW, None)}, ["done", "going", "gone", "hole", "stuck"]),
         ({"tagged_as_text": ("task_id", "42")}, ["done", "going"]),
         ({"tagged_as_text": ("task_id", "4²")}, []),
+        ({"tagged_as_text": ("task_id", "-")}, []),
+        ({"tagged_as_text": ("task_id", "9" * 5_000)}, []),
+        ({"tagged_as_text": ("task_id", "true")}, []),
         ({"tagged_as_text": ("stage", "blue")}, ["going"]),
         ({"with_verdict": ("complete", NOW)}, ["done", "gone", "slow"]),
         ({"with_verdict": ("running", NOW)}, ["going"]),
@@ -149,11 +153,11 @@ def nodes() -> Any:
     run("run", tags={"task_id": 42}, actors=["alice"])
     node("ok")
     node("other", component_code="build", running=9 * MINUTE)
-    node("bad", state="FAILED", failures=2, retry=1, interventions=1)
+    node("bad", state="FAILED", failures=2, retry=1, interventions=1, actors=["alice"])
     node("skipped", skip=True, failures=1, started_at=NOW + MINUTE)
     node("ignored", error_ignored=True)
     node("unreached", state="", started_at=None, root_pipeline_id="q-another", running=MINUTE / 2)
-    transition("q-bad", 1, actor="alice")
+    transition("q-bad", 1)
     return NodeTimeline.objects
 
 
@@ -234,6 +238,7 @@ QUESTIONS = {
     "runs skipped": lambda: PipelineTimeline.objects.skipped(),
     "runs with interventions": lambda: PipelineTimeline.objects.with_interventions(),
     "runs incomplete": lambda: PipelineTimeline.objects.incomplete(),
+    "runs waiting": lambda: PipelineTimeline.objects.with_verdict("waiting"),
     "runs suspect": lambda: PipelineTimeline.objects.with_verdict("suspect"),
     "runs by actor": lambda: PipelineTimeline.objects.by_actor("alice"),
     "runs tagged": lambda: PipelineTimeline.objects.tagged(task_id=42),

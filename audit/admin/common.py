@@ -66,6 +66,11 @@ class ReadOnlyAdmin(Base[Row]):
             self.message_user(request, str(error), messages.ERROR)
             return HttpResponseRedirect(reverse("admin:index"))
 
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Row | None:
+        return None if "\0" in object_id else super().get_object(request, object_id, from_field)
+
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         return False  # the filter bar's are served by indexes; any other would read the table
 
@@ -77,7 +82,7 @@ def shown_time(value: datetime.datetime | None) -> SafeString:
     """In the viewer's time zone; the exact one on hover."""
     if value is None:
         return SafeString("")
-    local = timezone.localtime(value)
+    local = timezone.localtime(value) if timezone.is_aware(value) else value
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         value.isoformat(),

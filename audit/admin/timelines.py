@@ -58,8 +58,9 @@ class RunAdmin(ReadOnlyAdmin[PipelineTimeline]):
         pasted = search_term.replace("\0", "").strip()
         if not pasted:
             return queryset, False
-        of_node = NodeTimeline.objects.filter(pk=pasted).values("root_pipeline_id")
-        return queryset.filter(Q(pk=pasted) | Q(pk__in=of_node)), False
+        # Asked first: as a subquery beside another condition no index would serve it.
+        of_node = NodeTimeline.objects.filter(pk=pasted).values_list("root_pipeline_id", flat=True)
+        return queryset.filter(pk__in=[pasted, *of_node]), False
 
     @admin.display(description=_("Run"))
     def run_name(self, run: PipelineTimeline) -> str:
@@ -107,6 +108,7 @@ class RunAdmin(ReadOnlyAdmin[PipelineTimeline]):
     @admin.display(description=_("Happened"))
     def counts(self, run: PipelineTimeline) -> str:
         found = (
+            (run.failed_nodes, ngettext("%d FAILED now", "%d FAILED now", run.failed_nodes)),
             (run.failures, ngettext("%d failure", "%d failures", run.failures)),
             (run.retries, ngettext("%d retry", "%d retries", run.retries)),
             (run.skips, ngettext("%d skip", "%d skips", run.skips)),
@@ -194,7 +196,7 @@ class NodeAdmin(ReadOnlyAdmin[NodeTimeline]):
 
     @admin.display(description=_("Ran"))
     def ran(self, node: NodeTimeline) -> str:
-        return words.duration(node.running)
+        return words.duration(node.running) if node.running else ""
 
     @admin.display(description=_("Error"))
     def error(self, node: NodeTimeline) -> str:

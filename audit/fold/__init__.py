@@ -2,8 +2,31 @@
 
 from __future__ import annotations
 
-from audit.fold.record import Record
+from collections.abc import Iterable
+
+from audit.events import POST_SET_STATE
+from audit.fold.inference import Inference
+from audit.fold.record import Record, in_order
 from audit.fold.results import RunTimeline
-from audit.fold.run import fold
+from audit.fold.run import ENGINE_SENDER, RunBuilder
 
 __all__ = ["Record", "RunTimeline", "fold"]
+
+
+def fold(root_pipeline_id: str, records: Iterable[Record]) -> RunTimeline | None:
+    """The timeline of a run from its records, in whatever order and however often they come.
+
+    None where there is no record.
+    """
+    ordered = in_order(records)
+    if not ordered:
+        return None
+    run = RunBuilder(root_pipeline_id)
+    if not any(map(_is_state_change, ordered)):
+        run.inference = Inference(run, ordered)
+    run.apply(ordered)
+    return run.result()
+
+
+def _is_state_change(record: Record) -> bool:
+    return record.event_type == POST_SET_STATE and record.context.get("sender") == ENGINE_SENDER

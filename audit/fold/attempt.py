@@ -15,7 +15,17 @@ _UNANSWERED: Final = frozenset(
 class PhaseBuilder:
     """A phase while it is folded; times in microseconds."""
 
-    __slots__ = ("arrived", "ended", "interval", "kind", "polled", "polls", "skipped", "started")
+    __slots__ = (
+        "arrived",
+        "confirmed",
+        "ended",
+        "interval",
+        "kind",
+        "polled",
+        "polls",
+        "skipped",
+        "started",
+    )
 
     def __init__(self, kind: str, started: int) -> None:
         self.kind = kind
@@ -27,6 +37,8 @@ class PhaseBuilder:
         self.skipped = False
         """Whether polls since the last one were not recorded."""
         self.arrived: int | None = None
+        self.confirmed = False
+        """Whether the engine took the callback: until it says so, that was an attempt."""
 
     def polls_at(self, at: int) -> None:
         """schedule() is called once more."""
@@ -43,7 +55,7 @@ class PhaseBuilder:
             self.polls,
             self.polled,
             self.interval,
-            self.arrived,
+            self.arrived if self.confirmed or self.ended is not None else None,
         )
         return tuple.__new__(Phase, fields)
 
@@ -124,6 +136,11 @@ class AttemptBuilder:
         phase = self.phase(results.SCHEDULED, results.CALLBACK)
         if phase is not None:
             phase.kind, phase.arrived = results.CALLBACK, at
+
+    def was_called_back(self) -> None:
+        """The engine took the callback."""
+        if (phase := self.phase(results.CALLBACK)) is not None:
+            phase.confirmed = True
 
     def schedules(self, at: int) -> None:
         """schedule() is called: because a callback came, or else for a poll."""

@@ -21,6 +21,8 @@ class Books:
         self.first_position = self.last_position = 0
         self.first_at = self.last_at = 0
         """In microseconds; the last one is that of the last sign of life."""
+        self.begun_by = ""
+        """The writer of the first record."""
         self.last_of_writers: dict[str, int] = {}
         """The place of each writer's last record among the run's."""
         self.numbers: dict[str, tuple[int, int]] = {}
@@ -32,6 +34,7 @@ class Books:
         self.first_position = min(self.first_position or positions[0], *positions)
         self.last_position = max(self.last_position, *positions)
         self.first_at = self.first_at or records[0].at
+        self.begun_by = self.begun_by or records[0].writer_id
         self.last_at = next(
             (each.at for each in reversed(records) if each.event_type not in _AFTERWARDS),
             self.last_at or records[0].at,

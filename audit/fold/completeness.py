@@ -21,6 +21,7 @@ SUSPECT: Final = "suspect"
 """It should go on, and nothing was heard of it for long."""
 VERDICTS: Final = (COMPLETE, RUNNING, WAITING, INCOMPLETE, SUSPECT)
 
+UNREACHED: Final = "unreached"
 NO_START: Final = "no_start"
 UNENTERED: Final = "unentered"
 UNFINISHED: Final = "unfinished"
@@ -30,8 +31,7 @@ SILENT: Final = "silent"
 
 
 TOLD_WITHIN: Final = datetime.timedelta(days=7)
-"""A gap whose beginning nobody knows concerns runs that were heard of so long before it was told,
-not older ones: by then whatever is missing of them would have been found."""
+"""A gap concerns runs that were heard of so long before it was told, not older ones."""
 
 
 class Gap(NamedTuple):
@@ -47,6 +47,8 @@ class Gap(NamedTuple):
     last: int | None
     first_at: datetime.datetime | None
     last_at: datetime.datetime
+    """Of what is missing, where it is known; else when it was told."""
+    told_at: datetime.datetime
 
 
 class Reason(NamedTuple):
@@ -74,6 +76,12 @@ def reasons(run: RunTimeline, gaps: Iterable[Gap] = ()) -> tuple[Reason, ...]:
         found.append(
             Reason(UNENTERED, "Nodes ended whose begin was not recorded.", facts.unentered)
         )
+    if unreached := _unreached(run):
+        found.append(
+            Reason(
+                UNREACHED, "Nodes began, and nothing was recorded of any before them.", unreached
+            )
+        )
     if facts.unfinished:
         found.append(
             Reason(
@@ -97,18 +105,32 @@ def reasons(run: RunTimeline, gaps: Iterable[Gap] = ()) -> tuple[Reason, ...]:
     return tuple(found)
 
 
+def _unreached(run: RunTimeline) -> tuple[str, ...]:
+    """Nodes that began though none of those that lead to them did."""
+    if not run.facts.started or not run.facts.states_recorded:
+        return ()
+    nodes = run.nodes
+    return tuple(
+        node_id
+        for node_id, node in nodes.items()
+        if node.attempts
+        and node.place.sources
+        and not any(each in nodes and nodes[each].state for each in node.place.sources)
+    )
+
+
 def _concerns(run: RunTimeline, gap: Gap) -> bool:
     """Whether the missing records may have been of this run: one of its writers, in its time."""
-    numbers = run.facts.writers.get(gap.writer_id)
-    if numbers is None or gap.last_at < run.facts.first_at:
+    facts = run.facts
+    numbers = facts.writers.get(gap.writer_id)
+    if numbers is None or gap.last_at < facts.first_at or gap.told_at - facts.last_at > TOLD_WITHIN:
         return False
     first, last = numbers
     if gap.first is not None:
-        if gap.last_at - run.facts.last_at > TOLD_WITHIN:
-            return False
-        before, after = gap.last is not None and gap.last < first, gap.first > last
-        return not before and not (after and run.is_over)
-    return not run.is_over or gap.first_at is None or gap.first_at <= run.facts.last_at
+        # Who began the run has nothing of it from before; who joined later may have.
+        before = gap.last is not None and gap.last < first and gap.writer_id == facts.begun_by
+        return not before and not (gap.first > last and run.is_over)
+    return not run.is_over or gap.first_at is None or gap.first_at <= facts.last_at
 
 
 def _gap_text(gap: Gap) -> str:

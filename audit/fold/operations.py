@@ -75,7 +75,7 @@ class Operation:
         self.at = record.at
         self.writer_id = record.writer_id
         self.index = index
-        """Its place among the run's records."""
+        """Its place among the run's records, and once it had its effect, that one's."""
         self.cause = cause_of(record)
         self.data = record.data
         self.outcome = UNKNOWN
@@ -136,14 +136,14 @@ class Operations:
         return operation
 
     def explain(
-        self, node_id: str, state: str, writer_id: str, *, refreshed: bool
+        self, node_id: str, state: str, writer_id: str, index: int, *, refreshed: bool
     ) -> Operation | None:
         """What asked for a change of a node, where somebody did; from now on it is done."""
         for operation in reversed(self.asked_for.get(node_id, ())):
             if operation.outcome != DONE and operation.explains(
                 state, writer_id, refreshed=refreshed
             ):
-                operation.outcome = DONE
+                operation.outcome, operation.index = DONE, index
                 return operation
         return None
 
@@ -158,12 +158,12 @@ class Operations:
             ):
                 operation.outcome = REFUSED
 
-    def unanswered(self, last_of_writers: Mapping[str, int], *, is_over: bool) -> tuple[int, ...]:
-        """Positions of what had its effect and was to be told, and never was."""
+    def unanswered(self, last_of_writers: Mapping[str, int]) -> tuple[int, ...]:
+        """Positions of what had its effect, and whose process went on without telling so."""
         return tuple(
             each.cause.position
             for each in self.all
             if each.outcome == DONE
             and not each.is_answered
-            and (is_over or last_of_writers[each.writer_id] > each.index + 1)
+            and last_of_writers[each.writer_id] > each.index
         )

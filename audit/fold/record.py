@@ -53,5 +53,6 @@ def in_order(records: Iterable[Record]) -> list[Record]:
     times = [record.at for record in found]
     if all(map(lt, times, times[1:])):
         return found  # as records of one process come, and nothing is there twice
+    found.sort(key=itemgetter(0), reverse=True)  # of one that is there twice the first is kept
     places = list(map(_PLACE, found))
     return [record for _, record in sorted(dict(zip(places, found, strict=True)).items())]

@@ -226,11 +226,14 @@ class Facts(NamedTuple):
     """State changes that somebody else than the engine sent; not folded."""
     polls_suppressed: int
     unfinished: tuple[str, ...]
-    """Nodes with an attempt that has no end, in a run that finished."""
+    """Nodes with an attempt that has no end, in a run that finished; also the run itself, of which
+    an event says so and no change of state."""
     unentered: tuple[str, ...]
     """Nodes that came to an end and were never seen to begin."""
     unanswered: tuple[int, ...]
     """Positions of operations that had their effect, whose post_ event is not there."""
+    begun_by: str
+    """The writer of its first record."""
     writers: Mapping[str, tuple[int, int]]
     """Who captured it: the numbers of each writer's first and last record."""
 

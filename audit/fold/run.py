@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from audit.events import (
@@ -18,7 +18,7 @@ from audit.fold.clock import as_time
 from audit.fold.inference import Inference
 from audit.fold.node import NO_LOOP, NodeBuilder
 from audit.fold.operations import CALLBACK, EFFECTS, FORCED_FAIL, Operations, cause_of
-from audit.fold.record import Record, in_order, text_of
+from audit.fold.record import Record, text_of
 from audit.fold.results import Cause, Facts, RunTimeline, plain_cause
 from audit.fold.states import FAILED, FINISHED, REVOKED, RUNNING
 from audit.fold.tree import CONVERGE, PIPELINE, Place
@@ -30,25 +30,6 @@ MAX_LOOP: Final = 2**31
 """The engine's column holds no larger number."""
 
 Handler = Callable[["RunBuilder", Record], None]
-
-
-def fold(root_pipeline_id: str, records: Iterable[Record]) -> RunTimeline | None:
-    """The timeline of a run from its records, in whatever order and however often they come.
-
-    None where there is no record.
-    """
-    ordered = in_order(records)
-    if not ordered:
-        return None
-    run = RunBuilder(root_pipeline_id)
-    if not any(map(_is_state_change, ordered)):
-        run.inference = Inference(run, ordered)
-    run.apply(ordered)
-    return run.result()
-
-
-def _is_state_change(record: Record) -> bool:
-    return record.event_type == POST_SET_STATE and record.context.get("sender") == ENGINE_SENDER
 
 
 class RunBuilder:
@@ -63,7 +44,7 @@ class RunBuilder:
         self.inference: Inference | None = None
         """Where no state change was recorded: states follow from the other events."""
         self._start: Cause | None = None
-        self._handed_over = False
+        self._handed_over = self._said_finished = False
         self._foreign = self._suppressed = 0
         self._unentered: dict[str, None] = {}
         self._books = Books()
@@ -117,6 +98,13 @@ class RunBuilder:
             for node_id, node in self.nodes.items():
                 node.place = places.get(node_id, node.place)
 
+    def _says_finished(self, record: Record) -> None:
+        self._said_finished = True
+
+    def _is_under_way(self) -> bool:
+        """Whether any of its nodes began, which only a worker does."""
+        return any(node.attempts for each, node in self.nodes.items() if each != self.root)
+
     def _tagged(self, record: Record) -> None:
         tags = record.data.get("tags")
         if isinstance(tags, dict):
@@ -156,7 +144,7 @@ class RunBuilder:
         if place.node_id in self.operations.asked_for:
             refreshed = self.inference is not None or version != node.version
             asked = self.operations.explain(
-                place.node_id, state, record.writer_id, refreshed=refreshed
+                place.node_id, state, record.writer_id, self._index, refreshed=refreshed
             )
         told = plain_cause(record.position, record.event_type)
         if asked is None:
@@ -195,6 +183,8 @@ class RunBuilder:
     def _done(self, record: Record) -> None:
         kind = record.event_type.removeprefix("post_")
         operation = self.operations.end(kind, record, self._index)
+        if kind == CALLBACK and (attempt := self.node(record.node_id).attempt) is not None:
+            attempt.was_called_back()
         version = text_of(record.data.get("new_version"))
         if kind == FORCED_FAIL and version:
             # By default the engine's admin sends no state change for it.
@@ -208,6 +198,8 @@ class RunBuilder:
     def _executes(self, record: Record) -> None:
         self._handed_over = True
         node = self.nodes.get(record.node_id) or self.node(record.node_id)
+        if not node.state and self.inference is None:
+            self._unentered[record.node_id] = None
         node.executes(record.task, record.at)
 
     def _executed(self, record: Record) -> None:
@@ -249,10 +241,13 @@ class RunBuilder:
         self.operations.settle(books.last_of_writers)
         root, nodes = self.node(self.root), self.nodes
         ordered = {self.root: None, **dict.fromkeys(self.places), **dict.fromkeys(nodes)}
+        ordered.pop("", None)  # records that name no node where they should
         found = {each: (nodes.get(each) or self.node(each)).result() for each in ordered}
         unfinished: tuple[str, ...] = ()
         if root.state == FINISHED:
             unfinished = tuple(each for each in ordered if nodes[each].attempt is not None)
+        elif self._said_finished and root.state != REVOKED:
+            unfinished = (self.root,)
         return RunTimeline(
             root_pipeline_id=self.root,
             nodes=found,
@@ -261,7 +256,7 @@ class RunBuilder:
             start=self._start,
             facts=Facts(
                 started=self._start is not None,
-                handed_over=self._handed_over,
+                handed_over=self._handed_over or self._is_under_way(),
                 states_recorded=self.inference is None,
                 first_at=as_time(books.first_at),
                 last_at=as_time(books.last_at),
@@ -272,9 +267,8 @@ class RunBuilder:
                 polls_suppressed=self._suppressed,
                 unfinished=unfinished,
                 unentered=tuple(self._unentered),
-                unanswered=self.operations.unanswered(
-                    books.last_of_writers, is_over=root.state in (FINISHED, REVOKED)
-                ),
+                unanswered=self.operations.unanswered(books.last_of_writers),
+                begun_by=books.begun_by,
                 writers=dict(books.numbers),
             ),
         )
@@ -285,6 +279,7 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "post_prepare_run_pipeline": RunBuilder._prepared,
     RUN_TAGGED: RunBuilder._tagged,
     POST_SET_STATE: RunBuilder._state_changed,
+    "pipeline_finish": RunBuilder._says_finished,
     "pre_execute": RunBuilder._executes,
     "post_execute": RunBuilder._executed,
     "pre_schedule": RunBuilder._schedules,

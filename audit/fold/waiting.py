@@ -32,7 +32,7 @@ READY_TO_RUN: Final = "ready"
 HAND_OVER: Final = "hand_over"
 """The run was begun, and never given to a worker."""
 BETWEEN: Final = "between"
-"""No node is under way: the next one waits for a worker."""
+"""It is done, and what follows it, in its branch or in the run, has not begun."""
 
 GOES_ON: Final = frozenset({EXECUTING, POLLING, CALLED_BACK, READY_TO_RUN, HAND_OVER, BETWEEN})
 """What should go on of itself. All else may wait as long as people or other systems like."""
@@ -78,6 +78,8 @@ def waits(run: RunTimeline) -> tuple[Wait, ...]:
     if not facts.handed_over and facts.started:
         return (Wait(run.root_pipeline_id, HAND_OVER, facts.first_at),)
     found = [wait for node in run.nodes.values() for wait in _of_node(run, node)]
+    if facts.states_recorded:
+        found += _between(run)
     if not found:
         found.append(Wait(run.root_pipeline_id, BETWEEN, facts.last_at))
     return tuple(found)
@@ -170,3 +172,23 @@ def _under_way(run: RunTimeline, ends: set[str]) -> tuple[str, ...]:
         pending += fresh
     order = list(run.nodes)
     return tuple(sorted(found, key=order.index))
+
+
+def _between(run: RunTimeline) -> Iterator[Wait]:
+    """Nodes that are done, of which none that follows has begun since."""
+    following: dict[str, list[Node]] = {}
+    for node in run.nodes.values():
+        for source in node.place.sources:
+            following.setdefault(source, []).append(node)
+    for node_id, after in following.items():
+        at = _came_at(run, node_id)
+        if at is None or any(_has_gone_on(node, at) for node in after):
+            continue
+        yield Wait(node_id, BETWEEN, at)
+
+
+def _has_gone_on(node: Node, since: datetime.datetime) -> bool:
+    """Whether a node began since then, is paused, or waits for other branches anyway."""
+    if node.place.node_type == CONVERGE or node.state not in ("", FINISHED):
+        return True
+    return bool(node.attempts) and node.attempts[-1].started_at >= since

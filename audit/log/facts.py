@@ -97,6 +97,23 @@ def newest_position(using: str) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A projection: up to which position it has applied the log, and when it last did."""
+
+    name: str
+    position: int
+    updated_at: datetime.datetime
+
+
+def checkpoints(using: str) -> list[Checkpoint]:
+    """The projections that were ever caught up."""
+    return [
+        Checkpoint(name=name, position=position, updated_at=at)
+        for name, position, at in rows(using, "checkpoints")
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gaps:
     """The ``gap`` records of a time span: how many, and how many events they tell of.
 

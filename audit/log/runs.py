@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from audit.fold import tree
 from audit.fold.completeness import Gap
 from audit.fold.record import Record
 from audit.log.rows import rows
@@ -21,8 +22,21 @@ def find_root(using: str, any_id: str) -> str | None:
 
 
 def records(using: str, root: str, until: datetime.datetime | None = None) -> list[Record]:
-    """The records of a run, in no order; ``until``: those that occurred up to then, inclusive."""
-    found = rows(using, "run_records", {"root": root, "until": until})
+    """The records of a run, in no order; ``until``: those that occurred up to then, inclusive.
+
+    Among them operations that were stored before anybody knew their run: they are found by the
+    nodes of its tree, and by those that its other records name.
+    """
+    own = _records(rows(using, "run_records", {"root": root, "until": until}))
+    nodes = {root, *(each.node_id for each in own if each.node_id)}
+    trees = [tree.read(each.data["pipeline"]) for each in own if "pipeline" in each.data]
+    if not any(trees):
+        nodes |= {node for (node,) in rows(using, "run_nodes", {"root": root})}
+    nodes.update(*trees)
+    return own + _records(rows(using, "rootless_records", {"nodes": sorted(nodes), "until": until}))
+
+
+def _records(found: list[Any]) -> list[Record]:
     return [Record._make((*row[:-2], _parsed(row[-2]), _parsed(row[-1]))) for row in found]
 
 
@@ -35,8 +49,11 @@ def gaps(
     """What is missing of these writers, told since a moment."""
     found = rows(using, "run_gaps", {"writers": list(writers), "since": since, "until": until})
     return [
-        Gap(position, writer, _whole(events), _whole(first), _whole(last), _time(first_at), told_at)
-        for position, writer, events, first, last, first_at, told_at in found
+        Gap(
+            *(position, writer, _whole(events), _whole(first), _whole(last)),
+            *(_time(first_at), _time(last_at) or told_at, told_at),
+        )
+        for position, writer, events, first, last, first_at, last_at, told_at in found
     ]
 
 
@@ -49,7 +66,8 @@ def _parsed(text: str) -> dict[str, Any]:
     try:
         found = orjson.loads(text)
     except ValueError:
-        found = json.loads(text)  # jsonb has numbers that no double has
+        # jsonb has numbers that no double has, and of more digits than Python reads.
+        found = json.loads(text, parse_int=float)
     return found if isinstance(found, dict) else {}
 
 

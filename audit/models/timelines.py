@@ -108,6 +108,9 @@ class NodeTimeline(models.Model):
     attempts = models.IntegerField(_("attempts"))
     failures = models.IntegerField(_("failures"))
     interventions = models.IntegerField(_("interventions"))
+    actors = ArrayField(
+        models.TextField(), verbose_name=_("actors"), help_text=_("Who did something to it.")
+    )
     started_at = models.DateTimeField(_("started at"), null=True)
     finished_at = models.DateTimeField(_("finished at"), null=True)
     running = models.DurationField(
@@ -163,7 +166,7 @@ class StateTransition(models.Model):
         verbose_name_plural = _("state transitions")
 
     def __str__(self) -> str:
-        return f"{self.from_state or '·'} → {self.state}"
+        return f"{self.node_id}: {self.from_state or '·'} → {self.state}"
 
 
 class ProjectionCheckpoint(models.Model):

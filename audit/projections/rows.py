@@ -9,7 +9,7 @@ from typing import Any, Final
 from audit.fold import Record, RunTimeline
 from audit.fold.completeness import Gap, expected_by, reasons
 from audit.fold.operations import DONE
-from audit.fold.results import Node, Transition
+from audit.fold.results import Intervention, Node, Transition
 from audit.fold.states import FAILED, FINISHED, LOOP_READY, READY, RUNNING, SUSPENDED
 from audit.fold.waiting import waits
 
@@ -26,7 +26,6 @@ def of_run(run: RunTimeline, gaps: Iterable[Gap]) -> Row:
     inner = [node for node in run.nodes.values() if node is not root]
     changes = [each for node in inner for each in node.transitions]
     actor = run.start.actor if run.start is not None else ""
-    actors = {actor, *(each.cause.actor for each in run.interventions)} - {""}
     return {
         "root_pipeline_id": run.root_pipeline_id,
         "name": root.place.name[:MAX_TEXT],
@@ -48,7 +47,7 @@ def of_run(run: RunTimeline, gaps: Iterable[Gap]) -> Row:
         "interventions": sum(each.outcome == DONE for each in run.interventions),
         "paused": _seconds(root.transitions, SUSPENDED),
         "reasons": [reason._asdict() for reason in reasons(run, gaps)],
-        "actors": sorted(each[:MAX_TEXT] for each in actors),
+        "actors": _actors([actor, *(each.cause.actor for each in run.interventions)]),
         "writers": sorted(facts.writers),
         "first_position": facts.first_position,
         "last_position": facts.last_position,
@@ -61,18 +60,22 @@ def of_nodes(run: RunTimeline, records: Iterable[Record]) -> list[Row]:
     for record in records:
         if last.get(record.pipeline_or_node, 0) < record.position:
             last[record.pipeline_or_node] = record.position
-    done: dict[str, int] = {}
+    done: dict[str, list[Intervention]] = {}
     for each in run.interventions:
-        if each.outcome == DONE:
-            done[each.node_id] = done.get(each.node_id, 0) + 1
+        done.setdefault(each.node_id, []).append(each)
+    # Of a run that never came to be its nodes may be another's: the engine refuses a tree whose
+    # nodes it knows already.
+    is_real = run.facts.handed_over or not run.facts.started
     return [
-        _of_node(run, node, done.get(node.place.node_id, 0), last.get(node.place.node_id, 0))
+        _of_node(run, node, done.get(node.place.node_id, []), last.get(node.place.node_id, 0))
         for node in run.nodes.values()
-        if node is not run.pipeline
+        if node is not run.pipeline and (node.state or is_real)
     ]
 
 
-def _of_node(run: RunTimeline, node: Node, interventions: int, last_position: int) -> Row:
+def _of_node(
+    run: RunTimeline, node: Node, interventions: list[Intervention], last_position: int
+) -> Row:
     place = node.place
     return {
         "node_id": place.node_id,
@@ -90,7 +93,8 @@ def _of_node(run: RunTimeline, node: Node, interventions: int, last_position: in
         "error_ignored": node.error_ignored,
         "attempts": len(node.attempts),
         "failures": _count(node.transitions, "", FAILED),
-        "interventions": interventions,
+        "interventions": sum(each.outcome == DONE for each in interventions),
+        "actors": _actors(each.cause.actor for each in interventions),
         "started_at": node.started_at,
         "finished_at": node.finished_at,
         "running": _seconds(node.transitions, RUNNING),
@@ -116,12 +120,16 @@ def of_transitions(run: RunTimeline) -> list[Row]:
             "cause": each.cause.position,
             "cause_type": each.cause.event_type,
             "actor": each.cause.actor[:MAX_TEXT],
-            "reason": each.cause.reason,
+            "reason": each.cause.reason[:MAX_ERROR],
             "irregular": each.irregular,
         }
         for node in run.nodes.values()
         for each in node.transitions
     ]
+
+
+def _actors(names: Iterable[str]) -> list[str]:
+    return sorted({name[:MAX_TEXT] for name in names if name})
 
 
 def _count(transitions: Iterable[Transition], before: str, *states: str) -> int:

@@ -51,6 +51,8 @@ CREATE INDEX bamboo_audit_run_incomplete ON {schema}.bamboo_audit_pipelinetimeli
     (first_at) WHERE reasons <> '[]';
 CREATE INDEX bamboo_audit_run_expected ON {schema}.bamboo_audit_pipelinetimeline
     (expected_by) WHERE expected_by IS NOT NULL;
+CREATE INDEX bamboo_audit_run_waiting ON {schema}.bamboo_audit_pipelinetimeline
+    (first_at) WHERE expected_by IS NULL AND state NOT IN ('FINISHED', 'REVOKED');
 CREATE INDEX bamboo_audit_run_duration ON {schema}.bamboo_audit_pipelinetimeline
     ((finished_at - started_at)) WHERE finished_at IS NOT NULL;
 CREATE INDEX bamboo_audit_run_tags ON {schema}.bamboo_audit_pipelinetimeline
@@ -76,6 +78,7 @@ CREATE TABLE {schema}.bamboo_audit_nodetimeline (
     attempts integer NOT NULL,
     failures integer NOT NULL,
     interventions integer NOT NULL,
+    actors text[] NOT NULL,
     started_at timestamptz,
     finished_at timestamptz,
     running interval NOT NULL,
@@ -102,6 +105,8 @@ CREATE INDEX bamboo_audit_node_ignored ON {schema}.bamboo_audit_nodetimeline
     (started_at) WHERE error_ignored;
 CREATE INDEX bamboo_audit_node_interventions ON {schema}.bamboo_audit_nodetimeline
     (started_at) WHERE interventions > 0;
+-- Which nodes did this person do something to?
+CREATE INDEX bamboo_audit_node_actors ON {schema}.bamboo_audit_nodetimeline USING gin (actors);
 CREATE INDEX bamboo_audit_node_running ON {schema}.bamboo_audit_nodetimeline (running);
 
 CREATE TABLE {schema}.bamboo_audit_statetransition (
@@ -132,9 +137,6 @@ CREATE INDEX bamboo_audit_transition_run ON {schema}.bamboo_audit_statetransitio
     (root_pipeline_id, entered_at);
 CREATE INDEX bamboo_audit_transition_time ON {schema}.bamboo_audit_statetransition
     (entered_at, id);
--- Which nodes did this person do something to?
-CREATE INDEX bamboo_audit_transition_actor ON {schema}.bamboo_audit_statetransition
-    (actor, node_id) WHERE actor <> '';
 
 CREATE TABLE {schema}.bamboo_audit_projectioncheckpoint (
     name text PRIMARY KEY,

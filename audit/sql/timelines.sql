@@ -1,32 +1,33 @@
 -- run_records --
--- The records of one run, in no order; up to a moment, where one is given. Among them operations
--- that were stored before anybody knew their run: they are found by the nodes of the others.
--- The tree of post_prepare is that of pre_prepare; where that one is there, it is not read again.
-WITH own AS MATERIALIZED (
-    SELECT id, occurred_at, writer_id, writer_position, event_type, pipeline_id, node_id,
-           node_version, data, context
-    FROM bamboo_audit_pipelineeventrecord
-    WHERE root_pipeline_id = %(root)s
-      AND (%(until)s::timestamptz IS NULL OR occurred_at <= %(until)s::timestamptz)
-), named AS (
-    SELECT ARRAY(SELECT DISTINCT node_id FROM own WHERE node_id <> '') AS nodes
-), rootless AS (
-    SELECT r.id, r.occurred_at, r.writer_id, r.writer_position, r.event_type, r.pipeline_id,
-           r.node_id, r.node_version, r.data, r.context
-    FROM named
-    JOIN bamboo_audit_pipelineeventrecord AS r ON r.root_pipeline_id = ''
-     AND (r.node_id = ANY (named.nodes) OR r.pipeline_id = ANY (named.nodes || %(root)s::text))
-    WHERE %(until)s::timestamptz IS NULL OR r.occurred_at <= %(until)s::timestamptz
-)
-SELECT found.id,
-       (extract(epoch FROM found.occurred_at) * 1000000)::bigint,
-       found.writer_id::text, found.writer_position, found.event_type, found.pipeline_id,
-       found.node_id, found.node_version,
-       CASE WHEN found.event_type = 'post_prepare_run_pipeline'
-             AND EXISTS (SELECT FROM own WHERE own.event_type = 'pre_prepare_run_pipeline')
-            THEN '{}' ELSE found.data::text END,
-       found.context::text
-FROM (SELECT * FROM own UNION ALL SELECT * FROM rootless) AS found
+-- The records of one run, in no order; up to a moment, where one is given. The tree of
+-- post_prepare is that of pre_prepare; where that one is there, it is not read again.
+SELECT id, (extract(epoch FROM occurred_at) * 1000000)::bigint, writer_id::text, writer_position,
+       event_type, pipeline_id, node_id, node_version,
+       CASE WHEN event_type = 'post_prepare_run_pipeline' AND EXISTS (
+                SELECT FROM bamboo_audit_pipelineeventrecord AS first
+                WHERE first.root_pipeline_id = %(root)s
+                  AND first.event_type = 'pre_prepare_run_pipeline'
+                  AND (%(until)s::timestamptz IS NULL OR first.occurred_at <= %(until)s::timestamptz)
+            )
+            THEN '{}' ELSE data::text END,
+       context::text
+FROM bamboo_audit_pipelineeventrecord
+WHERE root_pipeline_id = %(root)s
+  AND (%(until)s::timestamptz IS NULL OR occurred_at <= %(until)s::timestamptz)
+
+-- run_nodes --
+-- The nodes that a run's records name, at any time.
+SELECT DISTINCT node_id FROM bamboo_audit_pipelineeventrecord
+WHERE root_pipeline_id = %(root)s AND node_id <> ''
+
+-- rootless_records --
+-- Operations on some nodes and pipelines that were stored before anybody knew their run.
+SELECT id, (extract(epoch FROM occurred_at) * 1000000)::bigint, writer_id::text, writer_position,
+       event_type, pipeline_id, node_id, node_version, data::text, context::text
+FROM bamboo_audit_pipelineeventrecord
+WHERE root_pipeline_id = ''
+  AND (node_id = ANY (%(nodes)s::text[]) OR pipeline_id = ANY (%(nodes)s::text[]))
+  AND (%(until)s::timestamptz IS NULL OR occurred_at <= %(until)s::timestamptz)
 
 -- run_gaps --
 -- What is missing of some writers, told since a moment and until another, where one is given.
@@ -38,6 +39,7 @@ SELECT id,
        CASE WHEN jsonb_typeof(data -> 'last_position') = 'number'
             THEN (data ->> 'last_position')::numeric END,
        data ->> 'first_at',
+       data ->> 'last_at',
        occurred_at
 FROM bamboo_audit_pipelineeventrecord
 WHERE event_type = 'gap' AND occurred_at >= %(since)s
@@ -66,11 +68,15 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND l.classid = 7305
   AND l.objid = 'bamboo_audit_pipelineeventrecord'::regclass::oid
-  AND l.pid <> pg_backend_pid()
+  AND l.pid IS DISTINCT FROM pg_backend_pid()
 
 -- lock_checkpoint --
 -- How far a projection is, for whoever moves it on; others wait here until that is committed.
 SELECT version, position FROM bamboo_audit_projectioncheckpoint WHERE name = %(name)s FOR UPDATE
+
+-- checkpoints --
+-- The projections that were ever caught up, how far each is and since when.
+SELECT name, position, updated_at FROM bamboo_audit_projectioncheckpoint ORDER BY name
 
 -- add_checkpoint --
 -- Make a projection known; one that is known stays as it is.
@@ -113,6 +119,12 @@ FROM fresh
 JOIN bamboo_audit_pipelineeventrecord AS r ON r.root_pipeline_id = fresh.pipeline_id
 WHERE fresh.root_pipeline_id = '' AND fresh.node_id = '' AND fresh.pipeline_id <> ''
 UNION
+SELECT node.root_pipeline_id
+FROM fresh
+JOIN bamboo_audit_nodetimeline AS node
+  ON node.node_id = coalesce(nullif(fresh.node_id, ''), fresh.pipeline_id)
+WHERE fresh.root_pipeline_id = '' AND fresh.gap IS NULL
+UNION
 SELECT run.root_pipeline_id
 FROM fresh
 JOIN bamboo_audit_pipelinetimeline AS run
@@ -137,28 +149,43 @@ ON CONFLICT (root_pipeline_id) DO UPDATE SET
 WHERE old.* IS DISTINCT FROM excluded.*
 
 -- write_nodes --
--- Write the rows of the nodes of some runs: those that are new or differ.
+-- Write the rows of the nodes of some runs: those that are new or differ; those that are no more
+-- go.
+-- Where two runs name the same node, as one does that the engine refused because of that, it is
+-- the run's that reached it, or was heard of it last.
+WITH new AS MATERIALIZED (
+    SELECT DISTINCT ON (node_id) *
+    FROM jsonb_populate_recordset(NULL::bamboo_audit_nodetimeline, %(rows)s::jsonb)
+    ORDER BY node_id, state <> '' DESC, last_position DESC, root_pipeline_id DESC
+), gone AS (
+    DELETE FROM bamboo_audit_nodetimeline AS old
+    WHERE old.root_pipeline_id = ANY (%(roots)s::text[])
+      AND NOT EXISTS (SELECT FROM new WHERE new.node_id = old.node_id)
+)
 INSERT INTO bamboo_audit_nodetimeline AS old
-SELECT DISTINCT ON (node_id) *
-FROM jsonb_populate_recordset(NULL::bamboo_audit_nodetimeline, %(rows)s::jsonb)
-ORDER BY node_id, root_pipeline_id
+SELECT * FROM new
 ON CONFLICT (node_id) DO UPDATE SET
     (root_pipeline_id, parent_id, name, node_type, component_code, template_node_id, state,
-     version, loop, retry, skip, error_ignored, attempts, failures, interventions, started_at,
-     finished_at, running, last_error, last_position) =
+     version, loop, retry, skip, error_ignored, attempts, failures, interventions, actors,
+     started_at, finished_at, running, last_error, last_position) =
     (excluded.root_pipeline_id, excluded.parent_id, excluded.name, excluded.node_type,
      excluded.component_code, excluded.template_node_id, excluded.state, excluded.version,
      excluded.loop, excluded.retry, excluded.skip, excluded.error_ignored, excluded.attempts,
-     excluded.failures, excluded.interventions, excluded.started_at, excluded.finished_at,
-     excluded.running, excluded.last_error, excluded.last_position)
+     excluded.failures, excluded.interventions, excluded.actors, excluded.started_at,
+     excluded.finished_at, excluded.running, excluded.last_error, excluded.last_position)
 WHERE old.* IS DISTINCT FROM excluded.*
+  AND (
+      old.root_pipeline_id = excluded.root_pipeline_id
+      OR (old.state <> '', old.last_position, old.root_pipeline_id)
+       < (excluded.state <> '', excluded.last_position, excluded.root_pipeline_id)
+  )
 
 -- write_transitions --
 -- Write the transitions of some runs: those that are new or differ; those that are no more go.
 WITH new AS MATERIALIZED (
     SELECT DISTINCT ON (node_id, ordinal) *
     FROM jsonb_populate_recordset(NULL::bamboo_audit_statetransition, %(rows)s::jsonb)
-    ORDER BY node_id, ordinal, root_pipeline_id
+    ORDER BY node_id, ordinal, root_pipeline_id DESC
 ), gone AS (
     DELETE FROM bamboo_audit_statetransition AS old
     WHERE old.root_pipeline_id = ANY (%(roots)s::text[])
@@ -179,7 +206,8 @@ ON CONFLICT (node_id, ordinal) DO UPDATE SET
     (excluded.root_pipeline_id, excluded.from_state, excluded.state, excluded.entered_at,
      excluded.left_at, excluded.version, excluded.loop, excluded.attempt, excluded.cause,
      excluded.cause_type, excluded.actor, excluded.reason, excluded.irregular)
-WHERE (old.root_pipeline_id, old.from_state, old.state, old.entered_at, old.left_at, old.version,
+WHERE old.root_pipeline_id <= excluded.root_pipeline_id
+  AND (old.root_pipeline_id, old.from_state, old.state, old.entered_at, old.left_at, old.version,
        old.loop, old.attempt, old.cause, old.cause_type, old.actor, old.reason, old.irregular)
     IS DISTINCT FROM
       (excluded.root_pipeline_id, excluded.from_state, excluded.state, excluded.entered_at,

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from audit.timeline.loading import load
-from audit.timeline.timeline import Diff, NodeChange, Timeline
+from audit.timeline.timeline import Diff, NodeChange, Timeline, aware
 
-__all__ = ["Diff", "NodeChange", "Timeline", "load"]
+__all__ = ["Diff", "NodeChange", "Timeline", "aware", "load"]

@@ -11,7 +11,7 @@ from audit.exceptions import NotRecorded
 from audit.fold import RunTimeline, fold
 from audit.fold.operations import REFUSED, UNKNOWN
 from audit.log import runs
-from audit.timeline.timeline import Timeline
+from audit.timeline.timeline import Timeline, aware
 
 ANSWER_TAKES: Final = datetime.timedelta(minutes=1)
 """An operation's two events are milliseconds apart; after so long its second one is not to come."""
@@ -27,10 +27,10 @@ def load(any_id: str, at: datetime.datetime | None = None) -> Timeline:
         ValueError: ``at`` has no time zone.
         LogUnavailable: the log's database cannot be asked.
     """
-    if at is not None and at.tzinfo is None:
-        raise ValueError(f"at={at!r} has no time zone: which moment is meant is not known.")
+    if at is not None:
+        at = aware(at)
     using, now = conf.get("DATABASE"), datetime.datetime.now(datetime.UTC)
-    root = runs.find_root(using, any_id)
+    root = runs.find_root(using, any_id) if _may_be_an_id(any_id) else None
     if root is None:
         raise NotRecorded(
             f"The log has no record of {any_id!r}. Is it the id of a run, a subprocess or a node "
@@ -43,6 +43,11 @@ def load(any_id: str, at: datetime.datetime | None = None) -> Timeline:
     return Timeline(
         _with_outcomes(using, folded, at or now), tuple(gaps), asked_for=any_id, at=at, now=now
     )
+
+
+def _may_be_an_id(text: str) -> bool:
+    """Whether a column may hold it; a command line brings anything."""
+    return bool(text) and text.isprintable() and text.isascii()
 
 
 def _with_outcomes(using: str, run: RunTimeline, now: datetime.datetime) -> RunTimeline:

@@ -14,6 +14,20 @@ from audit.fold.waiting import Wait
 from audit.timeline import document
 
 
+def aware(moment: datetime.datetime) -> datetime.datetime:
+    """The moment in UTC.
+
+    Raises:
+        ValueError: it has no time zone, or no UTC has it.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment!r} has no time zone: which moment is meant is not known.")
+    try:
+        return moment.astimezone(datetime.UTC)
+    except OverflowError:
+        raise ValueError(f"{moment!r} is out of range.") from None
+
+
 class NodeChange(NamedTuple):
     """What became of a node between two moments."""
 
@@ -106,7 +120,17 @@ class Timeline:
         return self._node(node_id).attempts
 
     def state_at(self, moment: datetime.datetime) -> dict[str, str]:
-        """The state of every node that had one at a moment (aware), the run's own first."""
+        """The state of every node that had one at a moment (aware), the run's own first.
+
+        Raises:
+            ValueError: it has no time zone, or is after the moment that this timeline shows.
+        """
+        moment = aware(moment)
+        if self.at is not None and moment > self.at:
+            raise ValueError(
+                f"This timeline was loaded as of {self.at}, and tells nothing of {moment}: load it "
+                "again, at that moment or without one."
+            )
         found = {}
         for node_id, node in self.nodes.items():
             for transition in reversed(node.transitions):
@@ -119,8 +143,9 @@ class Timeline:
         """What happened after ``start``, up to and with ``end`` (both aware).
 
         Raises:
-            ValueError: ``end`` is before ``start``.
+            ValueError: ``end`` is before ``start``; otherwise as ``state_at``.
         """
+        start, end = aware(start), aware(end)
         if end < start:
             raise ValueError(f"The end {end} is before the start {start}: exchange them.")
         before, after = self.state_at(start), self.state_at(end)

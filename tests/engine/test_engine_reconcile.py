@@ -17,9 +17,10 @@ from lab.engine import activity, tree_of
 from lab.scenarios import Run
 from pipeline.eri.models import State
 
-from audit import reconcile, timeline
+from audit import conf, reconcile, timeline
 from audit.reconcile import HOLE, LOST, OURS, PHANTOM, PURGED, UNDER_WAY
 
+STATE = "post_set_state"
 NEVER = datetime.timedelta(days=-3650)
 
 
@@ -166,14 +167,77 @@ def test_a_run_from_before_recording_is_excused(configure: Any) -> None:
     assert (found.kind, found.explained) == (LOST, True)
 
 
-def test_what_began_unrecorded_is_excused(configure: Any) -> None:
+def test_an_empty_log_explains_nothing(monkeypatch: pytest.MonkeyPatch, configure: Any) -> None:
+    configure(DELIVERY="off")
+    run = scenarios.linear()
+    configure(DELIVERY="inline")
+    monkeypatch.setattr(reconcile.runs, "recording_began", lambda using: None)
+    (found,) = differences(run)
+    assert (found.kind, found.explained) == (LOST, False)
+
+
+def test_a_run_that_is_polled_excuses_only_what_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = scenarios.callback_waits()
+    monkeypatch.setattr(reconcile, "MOMENT", datetime.timedelta(minutes=5))
+    long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    started = run.ids["start"]
+    State.objects.filter(node_id=started).update(
+        retry=7, created_time=long_ago, started_time=long_ago, archived_time=long_ago
+    )
+    monkeypatch.setattr(reconcile.timeline, "load", an_hour_later(started))
+    monkeypatch.setattr(reconcile.runs, "recording_began", lambda using: None)
+    (found,) = differences(run)
+    assert (found.kind, found.explained) == (OURS, False)
+
+
+def an_hour_later(node_id: str) -> Any:
+    """What the log has of that node is an hour old; the rest of the run is fresh."""
+    load, hour = timeline.load, 3_600_000_000
+
+    def found(root: str) -> Any:
+        loaded = load(root)
+        node = loaded.nodes[node_id]
+        aged = node._replace(
+            transitions=tuple(
+                each._replace(entered_us=each.entered_us - hour) for each in node.transitions
+            )
+        )
+        loaded._run = loaded._run._replace(nodes={**loaded.nodes, node_id: aged})
+        return loaded
+
+    return found
+
+
+def test_one_lost_change_does_not_excuse_the_rest_of_the_run() -> None:
+    """A node that ends without having begun is irregular, and no rollback."""
+    run = scenarios.linear()
+    State.objects.filter(node_id=run.ids["B"]).update(retry=9)
+    loaded = timeline.load(run.root)
+    records = reconcile.runs.records(conf.get("DATABASE"), run.root)
+    assert loaded.nodes[run.ids["B"]].retry == 0
+    began = next(
+        each for each in records if each.node_id == run.ids["A"] and each.event_type == STATE
+    )
+    without = [each for each in records if each is not began]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timeline.loading.runs, "records", lambda *_: without)
+        found = {each.node_id: each for each in differences(run)}
+    assert found[run.ids["B"]].kind == OURS
+    assert not found[run.ids["B"]].explained
+
+
+def test_what_began_unrecorded_is_not_excused(configure: Any) -> None:
     configure(DELIVERY="off")
     run = Run(tree_of(activity("lab_callback", "A"), activity("lab_ok", "B"))).start()
     configure(DELIVERY="inline")
     run.call("callback", "A", run.version("A"), {})
     found = differences(run)
-    assert {each.kind for each in found} == {LOST}
-    assert all(each.explained for each in found)
+    assert found
+    assert not any(each.explained for each in found), "recording had begun by then"
+    long_ago = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
+    State.objects.filter(node_id=run.root).update(created_time=long_ago)
+    found = differences(run)
+    assert {(each.kind, each.explained) for each in found} == {(LOST, True)}
 
 
 def test_the_command_exits_with_an_error_for_what_is_not_explained() -> None:
@@ -193,7 +257,7 @@ def test_the_command_exits_with_an_error_for_what_is_not_explained() -> None:
     with pytest.raises(SystemExit):
         call_command("audit_reconcile", run.root, stdout=out)
     assert "retry: 3 in the engine, 0 by the log" in out.getvalue()
-    assert "NOT EXPLAINED" in out.getvalue()
+    assert f"NOT EXPLAINED: see audit_timeline {run.ids['A']}" in out.getvalue()
 
 
 def test_since_finds_runs_of_the_engine_and_of_the_log(configure: Any) -> None:

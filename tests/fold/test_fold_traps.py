@@ -269,7 +269,9 @@ def test_a_callback_ends_the_waiting(records):
     assert kinds(records.fold().nodes["a"].attempts[0]) == [EXECUTING, SCHEDULED]
     records.add("pre_callback", "a", by=WEB, version="v1", data={"ok": True})
     (_, waiting) = records.fold().nodes["a"].attempts[0].phases
-    assert waiting.kind == CALLBACK
+    assert (waiting.kind, waiting.arrived_at) == (CALLBACK, None), "a pre_ event is an attempt"
+    records.add("post_callback", "a", by=WEB, version="v1", data={"ok": True})
+    (_, waiting) = records.fold().nodes["a"].attempts[0].phases
     assert waiting.arrived_at is not None
     records.add("pre_schedule", "a")
     records.add("post_schedule", "a")

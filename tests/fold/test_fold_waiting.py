@@ -160,6 +160,9 @@ def forked():
     records.add("pre_prepare_run_pipeline", by=WEB, pipeline=FORKED)
     records.state("run", "RUNNING", "r1", by=WEB)
     records.add("post_prepare_run_pipeline", by=WEB)
+    for node in ("start", "fork"):
+        records.state(node, "RUNNING", loop=1)
+        records.state(node, "FINISHED")
     for node in ("b1", "b2"):
         records.runs(node)
     records.add("post_execute", "b1")
@@ -192,6 +195,46 @@ def test_it_has_converged_since_the_first_branch_came(forked):
     (phase,) = attempt.phases
     assert (phase.kind, phase.started_us, phase.ended_us) == (CONVERGING, first, joins.at)
     assert "join" not in dict(waits(forked))
+
+
+def test_a_branch_that_nobody_goes_on_with_is_seen_beside_one_that_waits(forked):
+    """Its worker was killed between two nodes."""
+    forked.state("b2", "FAILED")
+    forked.state("b2", "FINISHED", "v2", by=WEB)
+    forked.state("b1", "RUNNING", "v2", loop=2)
+    forked.add("pre_execute", "b1")
+    forked.add("post_execute", "b1")
+    assert ("b1", waiting.SCHEDULED) in waits(forked)
+    assert ("b2", waiting.BETWEEN) in waits(forked)
+    assert verdicts(forked) == (RUNNING, SUSPECT)
+    forked.state("run", "SUSPENDED", "r1", by=WEB)
+    assert verdicts(forked) == (WAITING, WAITING)
+
+
+def test_a_callback_that_the_engine_did_not_take_is_none(scheduled):
+    scheduled.add("pre_callback", "a", by=WEB)
+    assert waits(scheduled) == [("a", waiting.CALLBACK)]
+    assert verdicts(scheduled) == (WAITING, WAITING)
+
+
+def test_nodes_before_one_that_began_are_missing(forked):
+    forked.all = [each for each in forked.all if each.node_id not in ("b2", "fork")]
+    forked.runs("b3")
+    (reason,) = completeness.reasons(forked.fold())
+    assert (reason.kind, reason.nodes) == ("unreached", ("b1", "b3"))
+
+
+def test_a_node_that_executes_and_was_not_seen_to_begin(records):
+    records.start()
+    records.add("pre_execute", "a")
+    records.add("post_execute", "a")
+    assert kinds(records.fold()) == ["unentered"]
+
+
+def test_an_end_that_only_an_event_tells_of(records):
+    records.start()
+    records.add("pipeline_finish", pipeline_id="run")
+    assert kinds(records.fold()) == ["unfinished"]
 
 
 def test_a_run_that_is_over_waits_for_nothing(records):
@@ -244,7 +287,9 @@ def test_an_operation_that_had_its_effect_and_no_answer(records):
     records.start()
     records.runs()
     asked = records.add("pre_pause_pipeline", by=WEB, pipeline_id="run")
+    records.add("pre_schedule", "a")
     records.state("run", "SUSPENDED", "r1", by=WEB)
+    records.add("post_schedule", "a")
     assert kinds(records.fold()) == [], "it may be under way"
     records.add("pre_resume_pipeline", by=WEB, pipeline_id="run")
     (reason,) = completeness.reasons(records.fold())
@@ -273,9 +318,9 @@ def test_a_gap_that_nobody_can_date_concerns_only_what_was_heard_of_lately(recor
     records.runs()
     timeline = records.fold()
     told = timeline.facts.last_at + datetime.timedelta(days=6)
-    gap = Gap(99, "worker", None, 5, None, None, told)
+    gap = Gap(99, "worker", None, 5, None, None, told, told)
     assert kinds(timeline, gap) == ["gap"]
-    assert kinds(timeline, gap._replace(last_at=told + datetime.timedelta(days=2))) == []
+    assert kinds(timeline, gap._replace(told_at=told + datetime.timedelta(days=2))) == []
     assert kinds(timeline, gap._replace(writer_id="another")) == []
 
 

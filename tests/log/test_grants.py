@@ -53,6 +53,24 @@ def test_the_application_may_insert_and_read(application):
     assert application.execute("SELECT bamboo_audit_create_partitions(1000, 3)").fetchall()
 
 
+def test_the_application_may_catch_the_timelines_up(application):
+    """They are made of the log, and can be made again."""
+    for table, key in (
+        ("pipelinetimeline", "root_pipeline_id"),
+        ("nodetimeline", "node_id"),
+        ("statetransition", "node_id"),
+        ("projectioncheckpoint", "name"),
+    ):
+        application.execute(f"SELECT count(*) FROM bamboo_audit_{table}")
+        for privilege in ("INSERT", "UPDATE", "DELETE"):
+            (may,) = application.execute(
+                "SELECT has_table_privilege(%s, %s)", [f"bamboo_audit_{table}", privilege]
+            ).fetchone()
+            assert may, (table, privilege)
+        application.execute(f"DELETE FROM bamboo_audit_{table} WHERE {key} = 'nobody'")
+    assert application.execute("SELECT pid FROM pg_locks WHERE classid = 7305").fetchall() == []
+
+
 REFUSED = {
     "update": f"UPDATE {TABLE} SET event_type = 'y'",
     "update no row": f"UPDATE {TABLE} SET event_type = 'y' WHERE false",
@@ -77,6 +95,7 @@ REFUSED = {
     "LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$",
     "add a trigger": f"CREATE TRIGGER mine BEFORE INSERT ON {TABLE} FOR EACH ROW "
     "EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "drop the timelines": "DROP TABLE bamboo_audit_statetransition",
     "play a replica": "SET session_replication_role = replica",
     "burn positions": f"SELECT nextval(pg_get_serial_sequence('{TABLE}', 'id'))",
     "turn positions back": f"SELECT setval(pg_get_serial_sequence('{TABLE}', 'id'), 1)",

@@ -19,7 +19,7 @@ from lab.by_hand import WEB, WORKER, Records
 from lab.stored import store, writer_id
 
 from audit import conf, timeline
-from audit.exceptions import HeadUnsettled
+from audit.exceptions import AuditError, HeadUnsettled
 from audit.log import settled
 from audit.models import NodeTimeline, PipelineTimeline, ProjectionCheckpoint, StateTransition
 from audit.projections import timelines
@@ -352,8 +352,97 @@ def test_the_command_says_how_far_it_came():
     assert f"Nothing new: all is applied up to position {position():,}." in out.getvalue()
     out = StringIO()
     call_command("audit_replay", json=True, stdout=out)
-    assert json.loads(out.getvalue()) == {"start": position(), "position": position(), "runs": 0}
+    assert json.loads(out.getvalue()) == {
+        "start": position(),
+        "position": position(),
+        "runs": 0,
+        "failed": {},
+    }
     assert rows(mark)["PipelineTimeline"]
+
+
+def test_a_run_that_the_engine_refused_takes_no_nodes_from_another():
+    """Somebody started a copy of a tree under another id; the engine's nodes are unique."""
+    mark = uuid.uuid4().hex[:8]
+    root, records = a_run(0, mark)
+    copy = f"{mark}0/~copy"
+    started = next(each for each in records if each.event_type == "pre_prepare_run_pipeline")
+    tree = {**started.data["pipeline"], "id": copy}
+    refused = started._replace(data={**started.data, "pipeline": tree}, writer_id="another")
+    store([refused._replace(at=90_000_000)], root=copy, since=SINCE)
+    timelines.catch_up()
+    store(records, root=root, since=SINCE)
+    timelines.catch_up()
+    expected = rows(root)
+    assert len(expected["NodeTimeline"]) == 7
+    for order in ([root, copy], [copy, root], [copy], [root]):
+        timelines.refold(conf.get("DATABASE"), order)
+        assert rows(root) == expected, order
+
+
+def test_nodes_that_are_no_more_go():
+    mark = uuid.uuid4().hex[:8]
+    root, records = a_run(0, mark)
+    store(records, root=root, since=SINCE)
+    timelines.catch_up()
+    again = next(each for each in records if each.event_type == "pre_prepare_run_pipeline")
+    tree = {"id": root, "activities": {"n": {"id": f"{mark}/new"}}}
+    store(
+        [again._replace(data={"pipeline": tree}, writer_position=900, at=90_000_000)],
+        root=root,
+        since=SINCE,
+    )
+    timelines.catch_up()
+    found = set(NodeTimeline.objects.for_run(root).values_list("pk", flat=True))
+    assert f"{mark}/new" in found
+    assert f"{mark}0/b" not in found
+    assert f"{mark}0/a" in found, "it has records of its own"
+
+
+def test_a_run_that_cannot_be_folded_keeps_no_other_from_it(monkeypatch, capsys):
+    mark = store_runs(random.Random(7))
+    bad = f"{mark}2/run"
+    fold = timelines.fold
+
+    def fails(root, records):
+        if root == bad:
+            raise OverflowError("date value out of range")
+        return fold(root, records)
+
+    monkeypatch.setattr(timelines, "fold", fails)
+    err = StringIO()
+    with pytest.raises(SystemExit):
+        call_command("audit_replay", stdout=StringIO(), stderr=err)
+    assert f"Run {bad} cannot be folded" in err.getvalue()
+    assert PipelineTimeline.objects.filter(pk__startswith=mark).count() == RUNS - 1
+    monkeypatch.undo()
+    timelines.refold(conf.get("DATABASE"), [bad])
+    assert PipelineTimeline.objects.filter(pk=bad).exists()
+
+
+def test_many_rows_are_written_in_parts(monkeypatch):
+    before = position()
+    mark = store_runs(random.Random(8))
+    timelines.catch_up()
+    expected = rows(mark)
+    clear(mark)
+    rewind(before)
+    monkeypatch.setattr(timelines, "MOST_BYTES", 1)
+    timelines.catch_up()
+    assert rows(mark) == expected
+
+
+def test_a_newer_version_begins_anew_and_an_older_one_keeps_off(monkeypatch):
+    mark = store_runs(random.Random(9))
+    timelines.catch_up()
+    clear(mark)
+    monkeypatch.setattr(timelines, "VERSION", timelines.VERSION + 1)
+    assert timelines.catch_up().start == 0
+    assert len(rows(mark)["PipelineTimeline"]) == RUNS
+    monkeypatch.undo()
+    with pytest.raises(AuditError, match="Upgrade bamboo-audit"):
+        timelines.catch_up()
+    ProjectionCheckpoint.objects.update(version=timelines.VERSION)
 
 
 LONG = "x" * 4_000

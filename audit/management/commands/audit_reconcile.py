@@ -32,11 +32,11 @@ class Command(BaseCommand):
             for done, count, so_far in reconcile.reconcile(ids, None if ids else _moment(since)):
                 report = so_far
                 if self.stderr.isatty():
-                    self.stderr.write(f"\r{done:,} of {count:,} runs", ending="")
+                    self.stderr.write(f"\r{done:,} of {count:,} runs", str, ending="")
         except AuditError as error:
             raise CommandError(str(error)) from error
         if self.stderr.isatty():
-            self.stderr.write("\r", ending="")
+            self.stderr.write("\r", str, ending="")
         self.stdout.write(_as_json(report) if json else _as_text(report))
         if report.unexplained:
             sys.exit(1)
@@ -51,10 +51,11 @@ def _moment(text: str) -> datetime.datetime:
 
 def _as_text(report: reconcile.Report) -> str:
     lines = [
-        f"{each.kind:<22}{words.plain(each.name or each.node_id)} of run {each.root_pipeline_id}\n"
+        f"{each.kind:<22}{words.plain(each.name or each.node_id)} "
+        f"of run {words.plain(each.root_pipeline_id)}\n"
         f"{'':<22}{words.plain(each.text)}"
-        + (f" Records {', '.join(map(str, each.records))}." if each.records else "")
-        + ("" if each.explained else " NOT EXPLAINED.")
+        + (f" (records {', '.join(map(str, each.records))})" if each.records else "")
+        + ("" if each.explained else f"\n{'':<22}NOT EXPLAINED: see audit_timeline {each.node_id}")
         for each in report.differences
     ]
     lines.append(

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from audit import words
 from audit.exceptions import AuditError
 from audit.projections import timelines
 
@@ -23,7 +25,17 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         if json:
             self.stdout.write(_as_json(found))
-            return
+        else:
+            self._say(found)
+        if found.failed:
+            sys.exit(1)
+
+    def _say(self, found: timelines.Progress) -> None:
+        for root, error in found.failed.items():
+            self.stderr.write(
+                f"Run {words.plain(root)} cannot be folded ({words.plain(error)}): its rows stay "
+                "as they were. Its records are in the log; please report the error with them."
+            )
         if found.position == found.start:
             self.stdout.write(f"Nothing new: all is applied up to position {found.position:,}.")
             return

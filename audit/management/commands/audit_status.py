@@ -49,6 +49,7 @@ def _lines(now: status.Status) -> Iterator[tuple[str, str]]:
         yield "newest", _newest(now)
     if report is not None:
         yield "partitions", f"{len(report.partitions)}, {report.ahead} of them empty and ahead"
+    yield from _timelines(now)
     yield from _spool(now)
     if gaps is not None:
         more = f"; {gaps.unknown:,} cannot tell of how many" if gaps.unknown else ""
@@ -63,6 +64,21 @@ def _lines(now: status.Status) -> Iterator[tuple[str, str]]:
         f"{failed.total:,} events not recorded, {failed.pending:,} of them still to be told",
     )
     yield "healthy", "yes" if now.healthy else "no"
+
+
+def _timelines(now: status.Status) -> Iterator[tuple[str, str]]:
+    if now.checkpoints is None:
+        return
+    newest = now.newest.position if now.newest else 0
+    for each in now.checkpoints:
+        behind = max(newest - each.position, 0)
+        yield (
+            each.name,
+            f"up to position {each.position:,}, {behind:,} behind the newest; "
+            f"applied at {each.updated_at:%Y-%m-%d %H:%M:%S %Z}",
+        )
+    if not now.checkpoints:
+        yield "timelines", "never caught up. Run: manage.py audit_replay"
 
 
 def _spool(now: status.Status) -> Iterator[tuple[str, str]]:

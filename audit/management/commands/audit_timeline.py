@@ -8,8 +8,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from audit import terminal, timeline, words
+from audit import conf, terminal, timeline, words
 from audit.exceptions import AuditError
+from audit.log.errors import translated
 from audit.models import PipelineTimeline
 
 
@@ -31,10 +32,17 @@ class Command(BaseCommand):
     def handle(
         self, *, any_id: str | None, tag: str | None, at: str | None, json: bool, **_: Any
     ) -> None:
-        if (any_id is None) == (tag is None):
-            raise CommandError("Name a run: its id, or that of a node of it, or --tag NAME=VALUE.")
+        if any_id is not None and tag is not None:
+            raise CommandError("Name a run by an id or by --tag, not by both.")
         try:
-            found = timeline.load(any_id or _tagged(tag or ""), at=_moment(at))
+            if any_id is None:
+                if tag is None:
+                    raise CommandError(
+                        "Name a run: its id, or that of a node of it, or --tag NAME=VALUE."
+                    )
+                with translated(conf.get("DATABASE")):
+                    any_id = _tagged(tag)
+            found = timeline.load(any_id, at=_moment(at))
         except AuditError as error:
             raise CommandError(str(error)) from error
         if json:
@@ -47,6 +55,8 @@ def _tagged(tag: str) -> str:
     name, equals, value = tag.partition("=")
     if not equals:
         raise CommandError(f"--tag {tag}: it is NAME=VALUE, such as --tag task_id=42.")
+    if "\0" in tag or not tag.isprintable():
+        raise CommandError("--tag: that is no text that a tag may have.")
     runs = PipelineTimeline.objects.tagged_as_text(name, value).newest_first()[:11]
     found = [(run.pk, run.name, run.state, run.first_at) for run in runs]
     if not found:
@@ -56,7 +66,7 @@ def _tagged(tag: str) -> str:
         )
     if len(found) > 1:
         shown = "\n".join(
-            f"  {root}  {words.moment(at)}  {state}  {words.plain(run)}"
+            f"  {words.plain(root)}  {words.moment(at)}  {words.plain(state)}  {words.plain(run)}"
             for root, run, state, at in found[:10]
         )
         raise CommandError(f"Several runs have the tag {tag}; name one of them:\n{shown}")
@@ -68,12 +78,12 @@ def _moment(text: str | None) -> datetime.datetime | None:
         return None
     try:
         found = parse_datetime(text)
-    except ValueError:
-        found = None
-    if found is None:
-        raise CommandError(f"--at {text}: no such time. Write it as 2026-03-01T09:30:00.")
-    return found if found.tzinfo else timezone.make_aware(found)
+        if found is not None:
+            return timeline.aware(found if found.tzinfo else timezone.make_aware(found))
+    except (ValueError, OverflowError):
+        pass
+    raise CommandError(f"--at {text}: no such time. Write it as 2026-03-01T09:30:00.")
 
 
 def _as_json(found: timeline.Timeline) -> str:
-    return json.dumps(found.as_dict(), indent=2, ensure_ascii=False)
+    return json.dumps(found.as_dict(), indent=2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from collections.abc import Iterator
+from io import StringIO
 from typing import IO, Final
 
 from django.utils import timezone
@@ -13,26 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from audit.fold import waiting
-from audit.fold.results import EXECUTING, Attempt, Cause, Intervention, Node
+from audit.fold.results import Cause, Intervention, Node
 from audit.fold.waiting import Wait
+from audit.terminal.bars import BAR, COLOURS, Marks, Scale
 from audit.timeline import Timeline
 from audit.words import duration, moment, plain
 
 WIDTH: Final = 79
 """Columns where nobody says how many there are: into a pipe or a file."""
-BAR: Final = 22
-COLOURS: Final = {
-    "FINISHED": "green",
-    "FAILED": "red",
-    "REVOKED": "magenta",
-    "RUNNING": "cyan",
-    "SUSPENDED": "yellow",
-    "complete": "green",
-    "running": "cyan",
-    "waiting": "yellow",
-    "incomplete": "red",
-    "suspect": "red",
-}
 WHY: Final = {
     waiting.EXECUTING: "is executing",
     waiting.POLLING: "is polled",
@@ -44,31 +34,28 @@ WHY: Final = {
     waiting.FAILURE: "failed; waits for a retry or a skip",
     waiting.READY_TO_RUN: "is ready; waits for a worker",
     waiting.HAND_OVER: "was begun, and never given to a worker",
-    waiting.BETWEEN: "has no node under way; the next one waits for a worker",
+    waiting.BETWEEN: "is done, or begun; what follows waits for a worker",
 }
-
-
-class Marks:
-    """Signs for bars and branches; plain ones where the output cannot take others."""
-
-    def __init__(self, encoding: str) -> None:
-        try:
-            "█░·└".encode(encoding)
-            self.work, self.wait, self.none, self.branch = "█", "░", "·", "└"
-        except (UnicodeEncodeError, LookupError):
-            self.work, self.wait, self.none, self.branch = "#", "-", ".", "`"
 
 
 def show(timeline: Timeline, stream: IO[str]) -> None:
     """Print a run: what it is, its nodes, what people did, what it waits for, the verdict."""
-    console = Console(file=stream, highlight=False, width=None if stream.isatty() else WIDTH)
-    marks = Marks(getattr(stream, "encoding", None) or "utf-8")
+    encoding, is_terminal = getattr(stream, "encoding", None) or "utf-8", stream.isatty()
+    text = StringIO()
+    console = Console(
+        file=text,
+        highlight=False,
+        force_terminal=is_terminal,
+        width=shutil.get_terminal_size().columns if is_terminal else WIDTH,
+    )
+    marks = Marks(encoding)
     for line in _header(timeline):
         console.print(line)
     console.print(_nodes(timeline, marks))
     unreached = sum(not node.state for node in timeline.nodes.values())
     if unreached:
-        console.print(Text(f"{unreached} nodes were not reached.", style="dim"))
+        were = "node was" if unreached == 1 else "nodes were"
+        console.print(Text(f"{unreached} {were} not reached.", style="dim"))
     for line in _errors(timeline):
         console.print(line)
     if timeline.interventions:
@@ -77,6 +64,14 @@ def show(timeline: Timeline, stream: IO[str]) -> None:
         console.print(_wait(timeline, wait))
     for line in _verdict(timeline):
         console.print(line)
+    # A terminal that has no such letters shows something else for them, and goes on.
+    lines = (line.rstrip(" ") for line in text.getvalue().splitlines())
+    stream.write("\n".join(lines).encode(encoding, "replace").decode(encoding) + "\n")
+
+
+def _end(timeline: Timeline) -> datetime.datetime:
+    """The run's own, else now: in a run that was revoked nodes may be RUNNING for ever."""
+    return timeline.pipeline.finished_at or timeline.now
 
 
 def _header(timeline: Timeline) -> Iterator[Text]:
@@ -84,9 +79,9 @@ def _header(timeline: Timeline) -> Iterator[Text]:
     title = Text(plain(run.place.name or "(no name)"), style="bold")
     title.append("  ").append(_state(run.state or "not begun"))
     if run.started_at is not None:
-        end = run.finished_at or timeline.now
-        verb = "took" if run.finished_at is not None else "for"
-        title.append(f"  {verb} {duration(end - run.started_at)}", style="not bold")
+        took = duration(_end(timeline) - run.started_at)
+        said = f"took {took}" if run.finished_at is not None else f"begun {took} ago"
+        title.append(f"  {said}", style="not bold")
     yield title
     yield Text(f"run      {plain(timeline.root_pipeline_id)}")
     if timeline.tags:
@@ -116,7 +111,7 @@ def _nodes(timeline: Timeline, marks: Marks) -> Table:
     table.add_column("state", no_wrap=True)
     table.add_column("took", justify="right", no_wrap=True)
     table.add_column("", width=BAR, no_wrap=True)
-    scale = _Scale(timeline)
+    scale = Scale(timeline)
     for node, depth in _reached(timeline):
         name = Text("  " * depth + plain(_name(node)))
         if node.place.node_id == timeline.asked_for:
@@ -126,7 +121,7 @@ def _nodes(timeline: Timeline, marks: Marks) -> Table:
         )
         for attempt in node.attempts if len(node.attempts) > 1 else ():
             label = f"{'  ' * depth} {marks.branch} attempt {attempt.no}"
-            took = duration((attempt.ended_at or timeline.now) - attempt.started_at)
+            took = duration((attempt.ended_at or _end(timeline)) - attempt.started_at)
             bar = scale.bar((attempt,), marks)
             table.add_row(Text(label, style="dim"), _state(attempt.state), took, bar)
     return table
@@ -147,15 +142,25 @@ def _reached(timeline: Timeline) -> Iterator[tuple[Node, int]]:
     inside: dict[str, list[Node]] = {}
     for node in timeline.nodes.values():
         if node is not timeline.pipeline and node.state:
-            parent = node.place.parent_id
-            known = parent if parent in timeline.nodes else timeline.root_pipeline_id
-            inside.setdefault(known, []).append(node)
+            inside.setdefault(_shown_parent(timeline, node), []).append(node)
     pending = [(node, 0) for node in _by_time(inside.get(timeline.root_pipeline_id, []))]
     while pending:
         node, depth = pending.pop()
         yield node, depth
         children = inside.pop(node.place.node_id, [])
         pending += [(child, depth + 1) for child in _by_time(children)]
+
+
+def _shown_parent(timeline: Timeline, node: Node) -> str:
+    """The nearest one around it that is shown: of a subprocess records may be missing."""
+    seen: set[str] = set()
+    parent = node.place.parent_id
+    while parent not in seen and parent in timeline.nodes:
+        if timeline.nodes[parent].state:
+            return parent
+        seen.add(parent)
+        parent = timeline.nodes[parent].place.parent_id
+    return timeline.root_pipeline_id
 
 
 def _by_time(nodes: list[Node]) -> list[Node]:
@@ -165,49 +170,6 @@ def _by_time(nodes: list[Node]) -> list[Node]:
         key=lambda node: (node.transitions[0].entered_us, node.transitions[0].cause.position),
         reverse=True,
     )
-
-
-class _Scale:
-    """From the run's first record to its end, or to now, as columns of a bar."""
-
-    def __init__(self, timeline: Timeline) -> None:
-        self.start = timeline.facts.first_at
-        over = timeline.pipeline.finished_at is not None
-        ends = [timeline.pipeline.finished_at]
-        ends += [each.ended_at for node in timeline.nodes.values() for each in node.attempts]
-        known = [each for each in ends if each is not None]
-        self.end = max(known, default=self.start) if over else timeline.now
-        self.span = max(self.end - self.start, datetime.timedelta(microseconds=1))
-
-    def bar(self, attempts: tuple[Attempt, ...], marks: Marks) -> Text:
-        cells = [(" ", "")] * BAR
-        for attempt in attempts:
-            colour = COLOURS.get(attempt.state, "")
-            self._fill(cells, attempt.started_at, attempt.ended_at, marks.work, colour)
-            for phase in attempt.phases:
-                if phase.kind != EXECUTING:
-                    self._fill(cells, phase.started_at, phase.ended_at, marks.wait, colour)
-        found = Text()
-        for sign, colour in cells:
-            found.append(sign, style=colour)
-        found.rstrip()
-        return found
-
-    def _fill(
-        self,
-        cells: list[tuple[str, str]],
-        start: datetime.datetime,
-        end: datetime.datetime | None,
-        sign: str,
-        colour: str,
-    ) -> None:
-        first = self._column(start)
-        for column in range(first, max(self._column(end or self.end), first) + 1):
-            cells[column] = sign, colour
-
-    def _column(self, at: datetime.datetime) -> int:
-        part = (at - self.start) / self.span
-        return min(max(int(part * BAR), 0), BAR - 1)
 
 
 def _name(node: Node) -> str:
@@ -233,7 +195,7 @@ def _took(node: Node, timeline: Timeline) -> str:
         return ""
     total = datetime.timedelta()
     for attempt in node.attempts:
-        total += (attempt.ended_at or timeline.now) - attempt.started_at
+        total += (attempt.ended_at or _end(timeline)) - attempt.started_at
     return duration(total)
 
 
@@ -245,12 +207,19 @@ def _interventions(timeline: Timeline) -> Table:
     table.add_column("who and why", ratio=3)
     for each in timeline.interventions:
         table.add_row(
-            f"{timezone.localtime(each.at):%H:%M:%S}",
+            _when(timeline, each.at),
             Text(f"{each.operation} {_node_name(timeline, each.node_id)}"),
             Text(each.outcome, style="" if each.outcome == "done" else "yellow"),
             Text(_who_and_why(each)),
         )
     return table
+
+
+def _when(timeline: Timeline, at: datetime.datetime) -> str:
+    """The time of day, and the day where that is not the one on which the run began."""
+    local, began = timezone.localtime(at), timezone.localtime(timeline.facts.first_at)
+    time = f"{local:%H:%M:%S}.{local.microsecond // 1000:03d}"
+    return time if local.date() == began.date() else f"{local:%m-%d} {time}"
 
 
 def _who_and_why(intervention: Intervention) -> str:
@@ -271,9 +240,13 @@ def _wait(timeline: Timeline, wait: Wait) -> Text:
     if wait.on:
         found.append(": " + ", ".join(_node_name(timeline, each) for each in wait.on))
     if wait.polls:
-        found.append(f"; {wait.polls} polls")
+        found.append(f"; {wait.polls} poll{'' if wait.polls == 1 else 's'}")
+    if wait.last_poll_at is not None:
+        found.append(f", the last one at {moment(wait.last_poll_at)[11:]}")
     if wait.next_poll_at is not None:
         found.append(f", the next one at about {moment(wait.next_poll_at)[11:]}")
+    if wait.node_id != timeline.root_pipeline_id:
+        found.append(f"; node {plain(wait.node_id)}")
     return found
 
 
