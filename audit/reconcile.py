@@ -29,7 +29,8 @@ from audit.timeline import Timeline
 PHANTOM: Final = "phantom"
 """Begun and never handed over: the engine's transaction was rolled back, or its broker was away."""
 HOLE: Final = "hole of the engine"
-"""The engine changed its rows and told nobody (a rollback, an update of root or parent)."""
+"""The engine changed its rows and told nobody (a rollback, an update of root or parent), or two of
+its processes changed one at once: its check and its write are not one step."""
 PURGED: Final = "purged by the engine"
 """The engine has removed its rows."""
 LOST: Final = "lost record"
@@ -46,6 +47,8 @@ _JUMPS: Final = frozenset({(FAILED, RUNNING), (FINISHED, READY)})
 """What a rollback looks like that deletes rows: no other way leads from one to the other."""
 MOMENT: Final = datetime.timedelta(minutes=1)
 """What changed so lately may be under way from the engine to the log."""
+AT_ONCE: Final = datetime.timedelta(seconds=1)
+"""Within that two processes may have checked a state before either of them wrote."""
 AGAIN_AFTER: Final = 1.0
 """Seconds after which a run that differs is compared once more."""
 
@@ -255,7 +258,7 @@ class _Comparison:
         elif self.from_before:
             kind, explained = LOST, True
             text += " The run began before recording did."
-        elif self.rolled_back:
+        elif self.rolled_back or _was_raced(node):
             kind, explained = HOLE, True
         elif self.is_under_way(node_id):
             kind, explained = UNDER_WAY, True
@@ -271,6 +274,17 @@ class _Comparison:
             fields=fields,
             records=records,
         )
+
+
+def _was_raced(node: Node | None) -> bool:
+    """Whether two processes changed it at once: whose write was the last no signal tells."""
+    if node is None:
+        return False
+    pairs = zip(node.transitions, node.transitions[1:], strict=False)
+    return any(
+        after.irregular and after.entered_at - before.entered_at < AT_ONCE
+        for before, after in pairs
+    )
 
 
 def _gaps(reasons: Iterable[Reason]) -> tuple[int, ...]:

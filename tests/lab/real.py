@@ -21,7 +21,7 @@ from pipeline.eri.models import State  # noqa: E402
 
 from audit.projections import timelines  # noqa: E402
 from lab.chance import People, Pipelines  # noqa: E402
-from lab.compare import check  # noqa: E402
+from lab.compare import check, check_rows, raced  # noqa: E402
 from lab.scenarios import Run  # noqa: E402
 
 QUIET = 3.0
@@ -43,10 +43,14 @@ def main(count: int, seconds: float) -> None:
     settle(people)
     call_command("audit_ship", stdout=sys.stderr)
     timelines.catch_up()
-    problems = []
+    problems, together = [], 0
     for run in runs:
         try:
-            check(run)
+            if at_once := raced(run):
+                together += 1
+                check_rows(run, at_once)
+            else:
+                check(run)
         except Exception:
             problems.append(traceback.format_exc())
     print(  # noqa: T201
@@ -55,6 +59,7 @@ def main(count: int, seconds: float) -> None:
                 "runs": count,
                 "rows": State.objects.count(),
                 "over": sum(run.state("root") == "FINISHED" for run in runs),
+                "raced": together,
                 "problems": problems,
             }
         )
