@@ -74,7 +74,9 @@ def reasons(run: RunTimeline, gaps: Iterable[Gap] = ()) -> tuple[Reason, ...]:
         found.append(Reason(NO_START, "Its start was not recorded."))
     elif facts.states_recorded and facts.unentered:
         found.append(
-            Reason(UNENTERED, "Nodes ended whose begin was not recorded.", facts.unentered)
+            Reason(
+                UNENTERED, "Nodes ended or executed whose begin was not recorded.", facts.unentered
+            )
         )
     if unreached := _unreached(run):
         found.append(
@@ -86,7 +88,7 @@ def reasons(run: RunTimeline, gaps: Iterable[Gap] = ()) -> tuple[Reason, ...]:
         found.append(
             Reason(
                 UNFINISHED,
-                "Nodes began whose end was not recorded; the run is over.",
+                "It is over, and an end was not recorded: of nodes, or its own.",
                 facts.unfinished,
             )
         )

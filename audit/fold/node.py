@@ -8,6 +8,7 @@ from audit.fold import results
 from audit.fold.attempt import AttemptBuilder
 from audit.fold.results import Cause, Node, Transition
 from audit.fold.states import (
+    ENDED,
     FAILED,
     FINISHED,
     LOOP_READY,
@@ -20,7 +21,6 @@ from audit.fold.states import (
 from audit.fold.tree import PIPELINE, Place
 
 _BEFORE_RUNNING: Final = frozenset({"", READY, LOOP_READY, SUSPENDED})
-_ENDS: Final = frozenset({FINISHED, FAILED, REVOKED})
 NO_LOOP: Final = -1
 """What the engine's signal has where it does not set the loop."""
 
@@ -84,7 +84,7 @@ class NodeBuilder:
         cause = asked or self._cause_of(state, told)
         if state == RUNNING:
             self._run(before, version, loop, at, cause)
-        elif state in _ENDS:
+        elif state in ENDED:
             self._end(before, state, version, at)
         elif state == SUSPENDED:
             if self.attempt is not None:

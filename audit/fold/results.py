@@ -1,7 +1,7 @@
 """What the fold finds out: plain values that never change.
 
 Times are kept as microseconds since the epoch and answered as aware ones, in UTC: to make those
-takes as long as the fold of half a record, and who compares or writes needs few of them. The
+takes a sixth of a record's fold, and who compares or writes needs few of them. The
 fold makes its results by ``tuple.__new__``, which is half as dear as calling their types.
 """
 
