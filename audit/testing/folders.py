@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import stat
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -57,6 +58,23 @@ class Account:
             raise
         if self.is_other:
             os.chown(folder, self.uid, self.gid, follow_symlinks=False)
+
+    def provide(self, folder: Path) -> None:
+        """Make a folder for a server where there is none; others may do the same at once.
+
+        It comes to its place with its mode: nobody sees one that the server may not enter yet.
+        """
+        if folder.exists():
+            return
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder.parent))
+        self.let_pass(fresh)
+        try:
+            fresh.rename(folder)
+        except OSError:
+            fresh.rmdir()
+            if not folder.is_dir():
+                raise
 
     def let_pass(self, folder: Path) -> None:
         """Let this account, where it is not ours, through a folder that we made to its data."""

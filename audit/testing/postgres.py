@@ -107,9 +107,7 @@ class Server:
         """
         self._owner_pid = os.getpid()
         try:
-            if not self.folder.exists():
-                self.folder.mkdir(mode=0o700, parents=True)
-                self._account.let_pass(self.folder)
+            self._account.provide(self.folder)
             self._account.check(self.folder, self.data)
             with (self.folder / "holder").open("a+") as holder:
                 # One starter at a time. Unlike flock's, this lock does not pass to a fork.

@@ -10,6 +10,7 @@ from lab.hosts import Host, within
 
 from audit.testing.postgres import Server
 
+pytestmark = pytest.mark.timeout(900)
 RUNS = int(os.environ.get("AUDIT_TEST_WORKER_RUNS", "16"))
 CHILDREN = 3
 
@@ -36,7 +37,7 @@ def test_several_processes_lead_to_the_engines_rows(tmp_path) -> None:
                 **surroundings,
             )
             driver = host.start("-m", "lab.real", RUNS, 6, **surroundings)
-            found = json.loads(host.finish(driver, 240).splitlines()[-1])
+            found = json.loads(host.finish(driver, 400).splitlines()[-1])
             processes = {book.pid for book in host.books() if book.count}
             worker.terminate()
             for _ in within(20):
@@ -46,7 +47,7 @@ def test_several_processes_lead_to_the_engines_rows(tmp_path) -> None:
             host.end()
     assert not found["problems"], "\n".join(found["problems"])
     assert found["runs"] == RUNS
-    assert found["raced"] < RUNS / 3
+    assert found["raced"] < RUNS / 2, found
     assert found["rows"] > RUNS * 5
     assert found["over"] > RUNS / 3
     assert len(processes) > CHILDREN, "the web side and every child of the worker"

@@ -178,6 +178,30 @@ def test_two_processes_that_start_at_once_share_one_server(place, holder):
     assert ask(told[0][1]["url"], "SELECT 1") == 1
 
 
+def test_several_may_make_the_same_folder_at_once(place):
+    account = Account.for_server()
+    for attempt in range(50):
+        folder = place / "parent" / f"made-{attempt}"
+        start, failed = threading.Barrier(4), []
+
+        def make(folder=folder, start=start, failed=failed):
+            start.wait()
+            try:
+                account.provide(folder)
+                account.check(folder, folder / "data")
+            except Exception as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=make) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failed
+        assert [each.name for each in folder.parent.iterdir()] == [folder.name]
+        folder.rmdir()
+
+
 def test_what_postgres_says_is_in_the_error(place):
     server = Server(place / "kept", options={"shared_buffers": "nonsense"})
     with pytest.raises(PostgresNotStarted, match="shared_buffers"):
