@@ -65,7 +65,7 @@ def main(count: int, seconds: float) -> None:
 
 
 def compare(runs: list[Run]) -> tuple[list[str], int]:
-    """What does not agree with the engine, and how many runs have nodes that two changed at once."""
+    """What does not agree with the engine; how many runs have nodes that two changed at once."""
     problems, together = [], 0
     for run in runs:
         try:
