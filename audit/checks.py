@@ -14,8 +14,9 @@ from django.db import connections, router
 
 from audit import conf, engine, partitions, receivers
 from audit.events import VOCABULARY
-from audit.exceptions import AuditError
+from audit.exceptions import AuditError, UnknownProjection
 from audit.log import ddl, facts
+from audit.projections import registry
 from audit.routers import APP_LABEL
 
 KINDS = {"not_a_dict": "E001", "unknown_key": "E002", "wrong_value": "E003"}
@@ -31,7 +32,16 @@ def check_configuration(
     ]
     if conf.get("DELIVERY") == "off":
         return found
-    return [*found, *_check_event_types(), *_check_database(), *_check_engine()]
+    found += [*_check_event_types(), *_check_projections()]
+    return [*found, *_check_database(), *_check_engine()]
+
+
+def _check_projections() -> list[CheckMessage]:
+    try:
+        registry.registered()
+    except UnknownProjection as error:
+        return [Error(str(error), hint="See docs/how-to/projections.md", id="bamboo_audit.E011")]
+    return []
 
 
 def _check_event_types() -> list[CheckMessage]:
@@ -55,9 +65,8 @@ def _check_event_types() -> list[CheckMessage]:
 
 
 def _meanwhile() -> str:
-    if conf.get("DELIVERY") == "spool":
-        return "records wait in the spool until it is"
-    return "every event is lost"
+    is_kept = conf.get("DELIVERY") == "spool"
+    return "records wait in the spool until it is" if is_kept else "every event is lost"
 
 
 def _check_database() -> list[CheckMessage]:

@@ -9,6 +9,8 @@ AuditError
 ├── FenceMoved
 ├── HeadUnsettled
 ├── NotRecorded
+├── UnknownProjection
+├── ProjectionBroken
 ├── SpoolUnusable
 │   └── SpoolFull
 ├── SpoolCorrupted
@@ -57,6 +59,14 @@ class HeadUnsettled(AuditError):
 
 class NotRecorded(AuditError):
     """The log has no record of that run or node."""
+
+
+class UnknownProjection(AuditError):
+    """There is no such projection. Those of the host are named in BAMBOO_AUDIT['PROJECTIONS']."""
+
+
+class ProjectionBroken(AuditError):
+    """A projection raises for too many records for that to be the records' fault."""
 
 
 class SpoolUnusable(AuditError):

@@ -204,6 +204,13 @@ OPTIONS: Final[dict[str, Option]] = {
         accepts=lambda value: _is_names(value) and all(name.strip("_- ") for name in value),
         expects="a list of parts of key names",
     ),
+    "PROJECTIONS": Option(
+        default=(),
+        help="Dotted paths of the host's own projections, classes derived from "
+        "audit.projections.Projection.",
+        accepts=_is_names,
+        expects="a list of dotted paths",
+    ),
     "PARTITION_SIZE": Option(
         default=10_000_000,
         help="Positions per partition of the log, for partitions made from now on.",

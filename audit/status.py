@@ -82,6 +82,12 @@ def read() -> Status:
     problems += _log_problems(alias, log, found)
     spool = report.read(alias) if conf.get("DELIVERY") == "spool" else None
     problems += _shipping_problems(writers, spool, now)
+    problems += [
+        f"Projection {each.name!r} has set {each.set_aside:,} records aside that it could not "
+        "apply. See why: RecordSetAside.objects.all()."
+        for each in checkpoints or ()
+        if each.set_aside
+    ]
     if gaps is not None and gaps.last_at is not None and gaps.last_at > now - GAPS_ALARM:
         problems.append(
             f"{_how_many(gaps)} events were not recorded in the last 7 days. "

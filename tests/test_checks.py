@@ -173,6 +173,12 @@ def test_e010_nobody_commits(configure, add_database):
     assert "nobody would commit" in found()["E010"].msg
 
 
+def test_e011_a_projection_is_none(configure):
+    configure(PROJECTIONS=["audit.no.such.Thing"])
+    assert "which cannot be imported" in found()["E011"].msg
+    assert found()["E011"].hint == "See docs/how-to/projections.md"
+
+
 def test_e006_another_router_answers_first(settings, own_database):
     settings.DATABASE_ROUTERS = [Greedy(), AUDIT_ROUTER]
     assert {"E006", "E007", "W004"} <= found().keys()

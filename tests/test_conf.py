@@ -79,6 +79,7 @@ OPTIONS = {
         [(), ["pre_retry_node"], {"pre_retry_node"}],
         ["pre_retry_node", None, [""], {"a": 1}],
     ),
+    "PROJECTIONS": ((), [(), ["shop.projections.A"]], ["shop.A", None, [""], [object], {"a": 1}]),
     "RUN_TAGS": (
         {},
         [{}, {"task": "root_pipeline_data.task_id", "size": len}, MappingProxyType({"a": "b"})],

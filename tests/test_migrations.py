@@ -31,6 +31,7 @@ OURS = {
     "bamboo_audit_nodetimeline",
     "bamboo_audit_statetransition",
     "bamboo_audit_projectioncheckpoint",
+    "bamboo_audit_recordsetaside",
 }
 
 SCRIPT = """

@@ -76,7 +76,10 @@ def test_the_sql_files_are_shipped_with_the_package():
         "0002_writers_reverse.sql",
         "0003_timelines.sql",
         "0003_timelines_reverse.sql",
+        "0004_set_aside.sql",
+        "0004_set_aside_reverse.sql",
         "grants.sql",
         "queries.sql",
+        "projections.sql",
         "timelines.sql",
     }

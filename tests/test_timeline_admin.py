@@ -13,12 +13,12 @@ from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from lab.by_hand import WEB, Records
+from lab.projected import catch_up
 from lab.stored import store
 
 from audit import conf
 from audit.filters import NodeFilterSet, RunFilterSet, TransitionFilterSet
 from audit.models import NodeTimeline, PipelineTimeline, StateTransition
-from audit.projections import timelines
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -51,7 +51,7 @@ def a_run():
     records.add("node_execute_exception", "a", ex_data=f"Traceback\n{HOSTILE}")
     records.state("a", "FAILED", "v2")
     store(records.all)
-    timelines.catch_up()
+    catch_up()
 
 
 def page(viewer, model, **asked):
@@ -139,7 +139,7 @@ def test_pages_walk_through_every_row_once_and_back(viewer, model, monkeypatch):
             for each in copy.all
         ]
         store(renamed, root=f"{mark}run")
-    timelines.catch_up()
+    catch_up()
     size = {"pipelinetimeline": 7, "nodetimeline": 7, "statetransition": 14}[model]
     asked, seen = "", []
     address = reverse(f"admin:bamboo_audit_{model}_changelist")

@@ -9,10 +9,10 @@ import json
 import pytest
 from django.core.management import CommandError, call_command
 from lab.by_hand import WEB, Records
+from lab.projected import catch_up
 from lab.stored import moment, store
 
 from audit import terminal, timeline
-from audit.projections import timelines
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
@@ -87,7 +87,7 @@ def test_it_is_found_by_a_tag(records):
     store(records.all)
     with pytest.raises(CommandError, match="audit_replay"):
         shown(tag="task_id=42")
-    timelines.catch_up()
+    catch_up()
     assert shown(tag="task_id=42").startswith("Release")
     other = [
         each._replace(
@@ -96,7 +96,7 @@ def test_it_is_found_by_a_tag(records):
         for each in records.all[:1]
     ]
     store(other, root="run2")
-    timelines.catch_up()
+    catch_up()
     with pytest.raises(CommandError, match="Several runs") as raised:
         shown(tag="task_id=42")
     assert "run2" in str(raised.value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import itemgetter, lt
 from typing import Final
 
 from audit.events import NODE_FAILURE_DETAIL, RUN_TAGGED
@@ -27,6 +28,8 @@ class Books:
         """The place of each writer's last record among the run's."""
         self.numbers: dict[str, tuple[int, int]] = {}
         """The numbers of each writer's first and last record."""
+        self.positions: dict[str, int] = {}
+        """The highest position of a record about each node or pipeline."""
 
     def note(self, records: Sequence[Record]) -> None:
         """The next records, at least one."""
@@ -47,4 +50,15 @@ class Books:
             known = self.numbers.get(writer)
             first = known[0] if known else records[writers.index(writer)].writer_position
             self.numbers[writer] = first, records[last].writer_position
+        self._note_positions(records, positions)
         self.count += len(records)
+
+    def _note_positions(self, records: Sequence[Record], positions: list[int]) -> None:
+        about = [record.node_id or record.pipeline_id for record in records]
+        pairs: Iterable[tuple[str, int]] = zip(about, positions, strict=True)
+        if not all(map(lt, positions, positions[1:])):
+            pairs = sorted(pairs, key=itemgetter(1))
+        known = self.positions
+        for each, position in dict(pairs).items():
+            if known.get(each, 0) < position:
+                known[each] = position

@@ -236,6 +236,8 @@ class Facts(NamedTuple):
     """The writer of its first record."""
     writers: Mapping[str, tuple[int, int]]
     """Who captured it: the numbers of each writer's first and last record."""
+    positions: Mapping[str, int]
+    """The highest position of a record about each node or pipeline."""
 
 
 class RunTimeline(NamedTuple):

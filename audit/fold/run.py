@@ -270,6 +270,7 @@ class RunBuilder:
                 unanswered=self.operations.unanswered(books.last_of_writers),
                 begun_by=books.begun_by,
                 writers=dict(books.numbers),
+                positions=dict(books.positions),
             ),
         )
 

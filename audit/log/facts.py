@@ -103,13 +103,15 @@ class Checkpoint:
     name: str
     position: int
     updated_at: datetime.datetime
+    set_aside: int
+    """How many records it could not apply."""
 
 
 def checkpoints(using: str) -> list[Checkpoint]:
     """The projections that were ever caught up."""
     return [
-        Checkpoint(name=name, position=position, updated_at=at)
-        for name, position, at in rows(using, "checkpoints")
+        Checkpoint(name=name, position=position, updated_at=at, set_aside=aside)
+        for name, position, at, aside in rows(using, "checkpoints")
     ]
 
 

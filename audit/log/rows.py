@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import orjson
 from django.db import connections
 
 from audit.log.errors import translated
@@ -15,3 +17,13 @@ def rows(using: str, query: str, parameters: dict[str, Any] | None = None) -> li
     with translated(using), connections[using].cursor() as cursor:
         cursor.execute(queries()[query], parameters)
         return list(cursor.fetchall())
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """A document as jsonb has it; empty where it is none, which no receiver writes."""
+    try:
+        found = orjson.loads(text)
+    except ValueError:
+        # jsonb has numbers that no double has, and of more digits than Python reads.
+        found = json.loads(text, parse_int=float)
+    return found if isinstance(found, dict) else {}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Collection
 from typing import Any
-
-import orjson
 
 from audit.fold import tree
 from audit.fold.completeness import Gap
 from audit.fold.record import Record
-from audit.log.rows import rows
+from audit.log.rows import parsed, rows
 
 
 def find_root(using: str, any_id: str) -> str | None:
@@ -37,7 +34,7 @@ def records(using: str, root: str, until: datetime.datetime | None = None) -> li
 
 
 def _records(found: list[Any]) -> list[Record]:
-    return [Record._make((*row[:-2], _parsed(row[-2]), _parsed(row[-1]))) for row in found]
+    return [Record._make((*row[:-2], parsed(row[-2]), parsed(row[-1]))) for row in found]
 
 
 def gaps(
@@ -60,15 +57,6 @@ def gaps(
 def open_writers(using: str, writers: Collection[str]) -> dict[str, datetime.datetime | None]:
     """Of these writers those that did not end, with when the last shipped record occurred."""
     return dict(rows(using, "open_writers", {"writers": list(writers)}))
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        found = orjson.loads(text)
-    except ValueError:
-        # jsonb has numbers that no double has, and of more digits than Python reads.
-        found = json.loads(text, parse_int=float)
-    return found if isinstance(found, dict) else {}
 
 
 def _whole(number: Any) -> int | None:

@@ -1,14 +1,12 @@
-"""The tables of the timelines, and how far they are."""
+"""The tables of the timelines."""
 
 from __future__ import annotations
 
-import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 from django.db import connections
 
-from audit.log.rows import rows
 from audit.sql import queries
 
 WRITE: Final = {
@@ -17,31 +15,7 @@ WRITE: Final = {
     "transitions": "write_transitions",
 }
 """The query that writes each kind of rows."""
-
-
-class Checkpoint(NamedTuple):
-    """Up to where a projection has applied the log."""
-
-    version: int
-    position: int
-
-
-def lock_checkpoint(using: str, name: str, version: int) -> Checkpoint:
-    """How far a projection is; who asks has it to itself until its transaction ends."""
-    _execute(using, "add_checkpoint", {"name": name, "version": version})
-    ((found, position),) = rows(using, "lock_checkpoint", {"name": name})
-    return Checkpoint(found, position)
-
-
-def move_checkpoint(using: str, name: str, version: int, position: int) -> None:
-    """All up to this position has been applied."""
-    _execute(using, "move_checkpoint", {"name": name, "version": version, "position": position})
-
-
-def touched_runs(using: str, after: int, until: int, told_within: datetime.timedelta) -> list[str]:
-    """The runs that records after one position, up to another, are of, in order of their ids."""
-    parameters = {"after": after, "until": until, "told_within": told_within}
-    return sorted(root for (root,) in rows(using, "touched_runs", parameters))
+CLEAR: Final = ("clear_runs", "clear_nodes", "clear_transitions")
 
 
 class Rows:
@@ -86,6 +60,12 @@ def write(using: str, rows: Rows) -> None:
     if rows.roots:
         for kind in WRITE:
             _execute(using, WRITE[kind], rows.parameters(kind))
+
+
+def clear(using: str) -> None:
+    """Delete all rows."""
+    for query in CLEAR:
+        _execute(using, query, {})
 
 
 def _execute(using: str, query: str, parameters: dict[str, Any]) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
+from audit.models.projections import ProjectionCheckpoint, RecordSetAside
 from audit.models.records import PipelineEventRecord
-from audit.models.timelines import (
-    NodeTimeline,
-    PipelineTimeline,
-    ProjectionCheckpoint,
-    StateTransition,
-)
+from audit.models.timelines import NodeTimeline, PipelineTimeline, StateTransition
 from audit.models.writers import SpoolWriter
 
 __all__ = [
@@ -16,6 +12,7 @@ __all__ = [
     "PipelineEventRecord",
     "PipelineTimeline",
     "ProjectionCheckpoint",
+    "RecordSetAside",
     "SpoolWriter",
     "StateTransition",
 ]

@@ -167,22 +167,3 @@ class StateTransition(models.Model):
 
     def __str__(self) -> str:
         return f"{self.node_id}: {self.from_state or '·'} → {self.state}"
-
-
-class ProjectionCheckpoint(models.Model):
-    """Up to which position a projection has applied the log."""
-
-    name = models.TextField(_("projection"), primary_key=True)
-    version = models.IntegerField(_("version"))
-    position = models.BigIntegerField(_("position"))
-    updated_at = models.DateTimeField(_("updated at"))
-
-    class Meta:
-        managed = False
-        db_table = "bamboo_audit_projectioncheckpoint"
-        default_permissions = ("view",)
-        verbose_name = _("projection checkpoint")
-        verbose_name_plural = _("projection checkpoints")
-
-    def __str__(self) -> str:
-        return f"{self.name} at {self.position}"

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterable
 from typing import Any, Final
 
-from audit.fold import Record, RunTimeline
+from audit.fold import RunTimeline
 from audit.fold.completeness import Gap, expected_by, reasons
 from audit.fold.operations import DONE
 from audit.fold.results import Intervention, Node, Transition
@@ -54,12 +54,9 @@ def of_run(run: RunTimeline, gaps: Iterable[Gap]) -> Row:
     }
 
 
-def of_nodes(run: RunTimeline, records: Iterable[Record]) -> list[Row]:
-    """The rows of its nodes; ``records``: those that it was folded from."""
-    last: dict[str, int] = {}
-    for record in records:
-        if last.get(record.pipeline_or_node, 0) < record.position:
-            last[record.pipeline_or_node] = record.position
+def of_nodes(run: RunTimeline) -> list[Row]:
+    """The rows of its nodes."""
+    last = run.facts.positions
     done: dict[str, list[Intervention]] = {}
     for each in run.interventions:
         done.setdefault(each.node_id, []).append(each)

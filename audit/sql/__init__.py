@@ -6,8 +6,8 @@ import re
 from functools import cache
 from importlib.resources import files
 
-FILES = ("queries.sql", "timelines.sql")
-"""The files of named queries: of the log, and of what is read from it."""
+FILES = ("queries.sql", "timelines.sql", "projections.sql")
+"""The files of named queries: of the log, of what is read from it, and how far that is."""
 _HEADER = re.compile(r"^-- (?P<name>\w+) --$", re.MULTILINE)
 
 

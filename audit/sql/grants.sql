@@ -50,17 +50,20 @@ ALTER TABLE {schema}.bamboo_audit_pipelinetimeline OWNER TO {owner};
 ALTER TABLE {schema}.bamboo_audit_nodetimeline OWNER TO {owner};
 ALTER TABLE {schema}.bamboo_audit_statetransition OWNER TO {owner};
 ALTER TABLE {schema}.bamboo_audit_projectioncheckpoint OWNER TO {owner};
+ALTER TABLE {schema}.bamboo_audit_recordsetaside OWNER TO {owner};
 REVOKE ALL ON
     {schema}.bamboo_audit_pipelinetimeline,
     {schema}.bamboo_audit_nodetimeline,
     {schema}.bamboo_audit_statetransition,
-    {schema}.bamboo_audit_projectioncheckpoint
+    {schema}.bamboo_audit_projectioncheckpoint,
+    {schema}.bamboo_audit_recordsetaside
 FROM PUBLIC, {application};
 GRANT SELECT, INSERT, UPDATE, DELETE ON
     {schema}.bamboo_audit_pipelinetimeline,
     {schema}.bamboo_audit_nodetimeline,
     {schema}.bamboo_audit_statetransition,
-    {schema}.bamboo_audit_projectioncheckpoint
+    {schema}.bamboo_audit_projectioncheckpoint,
+    {schema}.bamboo_audit_recordsetaside
 TO {application};
 ALTER FUNCTION {schema}.bamboo_audit_announce_append() OWNER TO {owner};
 ALTER FUNCTION {schema}.bamboo_audit_advance(uuid[], bigint[], bigint[], bigint[], timestamptz[])

@@ -70,68 +70,6 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.objid = 'bamboo_audit_pipelineeventrecord'::regclass::oid
   AND l.pid IS DISTINCT FROM pg_backend_pid()
 
--- lock_checkpoint --
--- How far a projection is, for whoever moves it on; others wait here until that is committed.
-SELECT version, position FROM bamboo_audit_projectioncheckpoint WHERE name = %(name)s FOR UPDATE
-
--- checkpoints --
--- The projections that were ever caught up, how far each is and since when.
-SELECT name, position, updated_at FROM bamboo_audit_projectioncheckpoint ORDER BY name
-
--- add_checkpoint --
--- Make a projection known; one that is known stays as it is.
-INSERT INTO bamboo_audit_projectioncheckpoint (name, version, position)
-VALUES (%(name)s, %(version)s, 0)
-ON CONFLICT (name) DO NOTHING
-
--- move_checkpoint --
--- A projection has applied all up to a position.
-UPDATE bamboo_audit_projectioncheckpoint
-SET version = %(version)s, position = %(position)s, updated_at = clock_timestamp()
-WHERE name = %(name)s
-
--- touched_runs --
--- The runs that the records after one position and up to another are of: by themselves; by the
--- node or pipeline that they name, where they were stored before their run was known; and of a
--- gap those that its writer took part in, in its time.
-WITH fresh AS MATERIALIZED (
-    SELECT event_type, root_pipeline_id, pipeline_id, node_id, writer_id, occurred_at,
-           CASE WHEN event_type = 'gap' THEN data END AS gap
-    FROM bamboo_audit_pipelineeventrecord
-    WHERE id > %(after)s AND id <= %(until)s
-)
-SELECT root_pipeline_id FROM fresh WHERE root_pipeline_id <> ''
-UNION
-SELECT earlier.root_pipeline_id
-FROM fresh
-CROSS JOIN LATERAL (
-    SELECT r.root_pipeline_id
-    FROM bamboo_audit_pipelineeventrecord AS r
-    WHERE r.node_id = coalesce(nullif(fresh.node_id, ''), fresh.pipeline_id)
-      AND r.root_pipeline_id <> ''
-    LIMIT 1
-) AS earlier
-WHERE fresh.root_pipeline_id = '' AND fresh.gap IS NULL
-  AND (fresh.node_id <> '' OR fresh.pipeline_id <> '')
-UNION
-SELECT r.root_pipeline_id
-FROM fresh
-JOIN bamboo_audit_pipelineeventrecord AS r ON r.root_pipeline_id = fresh.pipeline_id
-WHERE fresh.root_pipeline_id = '' AND fresh.node_id = '' AND fresh.pipeline_id <> ''
-UNION
-SELECT node.root_pipeline_id
-FROM fresh
-JOIN bamboo_audit_nodetimeline AS node
-  ON node.node_id = coalesce(nullif(fresh.node_id, ''), fresh.pipeline_id)
-WHERE fresh.root_pipeline_id = '' AND fresh.gap IS NULL
-UNION
-SELECT run.root_pipeline_id
-FROM fresh
-JOIN bamboo_audit_pipelinetimeline AS run
-  ON run.writers @> ARRAY[coalesce(fresh.gap ->> 'writer_id', fresh.writer_id::text)]
- AND run.last_at >= fresh.occurred_at - %(told_within)s::interval
-WHERE fresh.gap IS NOT NULL
-
 -- write_runs --
 -- Write rows of runs: those that are new or differ.
 INSERT INTO bamboo_audit_pipelinetimeline AS old
@@ -224,3 +162,15 @@ WHERE event_type = 'pre_prepare_run_pipeline' AND occurred_at >= %(since)s
 -- recording_began --
 -- When the first record that the log still has was stored.
 SELECT recorded_at FROM bamboo_audit_pipelineeventrecord ORDER BY id LIMIT 1
+
+-- clear_runs --
+-- Delete all rows of runs: the timelines begin anew.
+DELETE FROM bamboo_audit_pipelinetimeline
+
+-- clear_nodes --
+-- Delete all rows of nodes.
+DELETE FROM bamboo_audit_nodetimeline
+
+-- clear_transitions --
+-- Delete all transitions.
+DELETE FROM bamboo_audit_statetransition

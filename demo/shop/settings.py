@@ -37,6 +37,7 @@ DATABASES = {"default": database(POSTGRES.url)}
 BAMBOO_AUDIT: dict[str, Any] = {
     "SPOOL_DIR": DATA_DIR / "spool",
     "RUN_TAGS": {"release": "root_pipeline_data.release"},  # what this shop calls a run
+    "PROJECTIONS": ["release.projections.AttemptTimes"],  # a question of its own to the log
 }
 
 INSTALLED_APPS = [

@@ -88,7 +88,7 @@ def last_states(_: str, records: list[Record]) -> dict[str, Any]:
 def with_rows(root: str, records: list[Record]) -> Any:
     found = fold(root, records)
     assert found is not None
-    return rows.of_run(found, ()), rows.of_nodes(found, records), rows.of_transitions(found)
+    return rows.of_run(found, ()), rows.of_nodes(found), rows.of_transitions(found)
 
 
 def rate(

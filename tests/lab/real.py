@@ -19,9 +19,9 @@ django.setup()
 from django.core.management import call_command  # noqa: E402
 from pipeline.eri.models import State  # noqa: E402
 
-from audit.projections import timelines  # noqa: E402
 from lab.chance import People, Pipelines  # noqa: E402
 from lab.compare import check, check_rows, raced  # noqa: E402
+from lab.projected import catch_up  # noqa: E402
 from lab.scenarios import Run  # noqa: E402
 
 QUIET = 3.0
@@ -47,7 +47,7 @@ def main(count: int, seconds: float) -> None:
     for _ in range(TRIES):
         settle(people)
         call_command("audit_ship", stdout=sys.stderr)
-        timelines.catch_up()
+        catch_up()
         problems, together = compare(runs)
         if not problems:
             break

@@ -60,6 +60,7 @@ def test_the_application_may_catch_the_timelines_up(application):
         ("nodetimeline", "node_id"),
         ("statetransition", "node_id"),
         ("projectioncheckpoint", "name"),
+        ("recordsetaside", "projection"),
     ):
         application.execute(f"SELECT count(*) FROM bamboo_audit_{table}")
         for privilege in ("INSERT", "UPDATE", "DELETE"):

@@ -16,13 +16,22 @@ from django.db import connections, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from lab.by_hand import WEB, WORKER, Records
+from lab.projected import catch_up, refold
 from lab.stored import store, writer_id
 
 from audit import conf, timeline
 from audit.exceptions import AuditError, HeadUnsettled
-from audit.log import settled
-from audit.models import NodeTimeline, PipelineTimeline, ProjectionCheckpoint, StateTransition
+from audit.log import checkpoints, settled
+from audit.models import (
+    NodeTimeline,
+    PipelineTimeline,
+    ProjectionCheckpoint,
+    RecordSetAside,
+    StateTransition,
+)
+from audit.projections import batch as batches
 from audit.projections import timelines
+from audit.projections.timelines import Timelines
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -36,15 +45,15 @@ RUNS = 4
 @pytest.fixture(autouse=True)
 def caught_up():
     """What other tests have left is applied."""
-    timelines.catch_up()
+    catch_up()
 
 
 def position() -> int:
-    return ProjectionCheckpoint.objects.get(name=timelines.NAME).position
+    return ProjectionCheckpoint.objects.get(name=Timelines.name).position
 
 
 def rewind(to: int) -> None:
-    ProjectionCheckpoint.objects.filter(name=timelines.NAME).update(position=to)
+    ProjectionCheckpoint.objects.filter(name=Timelines.name).update(position=to)
 
 
 def a_run(number: int, mark: str) -> tuple[str, list[Any]]:
@@ -126,13 +135,13 @@ def clear(mark: str) -> None:
 def test_order_of_arrival_and_batches_make_no_difference(chance, batch):
     before = position()
     mark = store_runs(chance)
-    timelines.catch_up(batch)
+    catch_up(batch)
     found = rows(mark)
     assert len(found["PipelineTimeline"]) == RUNS
     assert found["NodeTimeline"]
     clear(mark)
     rewind(before)
-    timelines.catch_up()
+    catch_up()
     assert rows(mark) == found
     without = rows(mark, positions=False)
     _expected.setdefault("rows", without)
@@ -146,14 +155,14 @@ _expected: dict[str, Any] = {}
 def test_what_is_applied_once_more_changes_nothing():
     before = position()
     mark = store_runs(random.Random(1))
-    timelines.catch_up()
+    catch_up()
     found, versions = rows(mark), tuples(mark)
     rewind(before)
-    progress = timelines.catch_up()
+    progress = catch_up()
     assert progress.runs == RUNS
     assert rows(mark) == found
     assert tuples(mark) == versions, "rows that do not differ are not written"
-    assert timelines.catch_up().runs == 0
+    assert catch_up().runs == 0
 
 
 def tuples(mark: str) -> set[str]:
@@ -173,7 +182,7 @@ def tuples(mark: str) -> set[str]:
 def test_two_workers_make_the_same_rows():
     before = position()
     mark = store_runs(random.Random(2))
-    timelines.catch_up()
+    catch_up()
     expected = rows(mark)
     clear(mark)
     rewind(before)
@@ -181,7 +190,7 @@ def test_two_workers_make_the_same_rows():
 
     def work() -> None:
         try:
-            progress.append(timelines.catch_up(batch=9))
+            progress.append(catch_up(batch=9))
         except Exception as error:
             errors.append(error)
         finally:
@@ -205,18 +214,18 @@ def test_rows_and_checkpoint_are_of_one_transaction(monkeypatch):
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(timelines.timelines, "move_checkpoint", fail)
+        patch.setattr(checkpoints, "move", fail)
         with pytest.raises(ZeroDivisionError):
-            timelines.catch_up()
+            catch_up()
     assert position() == before
     assert rows(mark)["PipelineTimeline"] == []
-    timelines.catch_up()
+    catch_up()
     assert len(rows(mark)["PipelineTimeline"]) == RUNS
 
 
 def test_the_tables_are_what_is_loaded():
     mark = store_runs(random.Random(4))
-    timelines.catch_up()
+    catch_up()
     for run in PipelineTimeline.objects.filter(root_pipeline_id__startswith=mark):
         loaded = timeline.load(run.pk)
         assert (run.state, run.version, run.name) == ("RUNNING", "r1", "Release") or run.finished_at
@@ -252,17 +261,17 @@ def test_what_comes_late_is_put_where_it_belongs():
     root, records = a_run(1, mark)
     late = next(each for each in records if each.event_type == "pre_retry_node")
     store([each for each in records if each is not late], root=root, since=SINCE)
-    timelines.catch_up()
+    catch_up()
     assert PipelineTimeline.objects.get(pk=root).actors == []
     # Nobody knew its run when it was stored.
     store([late], root="", since=SINCE)
-    timelines.catch_up()
+    catch_up()
     assert PipelineTimeline.objects.get(pk=root).actors == ["alice"]
 
 
 def test_a_gap_that_is_told_later_marks_the_runs_that_it_may_concern():
     mark = store_runs(random.Random(5))
-    timelines.catch_up()
+    catch_up()
     assert not PipelineTimeline.objects.filter(pk__startswith=mark).incomplete().exists()
     told = Records()
     gap = told.add(
@@ -274,7 +283,7 @@ def test_a_gap_that_is_told_later_marks_the_runs_that_it_may_concern():
         last_position=206,
     )
     store([gap._replace(at=60_000_000)], root="", since=SINCE)
-    timelines.catch_up()
+    catch_up()
     found = PipelineTimeline.objects.filter(pk__startswith=mark).incomplete()
     # Inside of the records of one, after those of the other, which goes on.
     assert sorted(run.tags["number"] for run in found) == [0, 2]
@@ -305,11 +314,11 @@ def test_nobody_reads_past_an_append_that_is_under_way():
     with pytest.raises(HeadUnsettled, match="pg_terminate_backend"):
         settled.head(alias, timeout=0.1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timelines.settled.head, "__defaults__", (0.1,))
+        patch.setattr(settled.head, "__defaults__", (0.1,))
         with pytest.raises(CommandError, match="under way"):
             call_command("audit_replay")
     threading.Timer(0.3, go_on.set).start()
-    timelines.catch_up()
+    catch_up()
     slow.join()
     assert PipelineTimeline.objects.filter(pk__in=[first, second]).count() == 2
 
@@ -346,18 +355,23 @@ def test_the_command_says_how_far_it_came():
     mark = store_runs(random.Random(6))
     out = StringIO()
     call_command("audit_replay", stdout=out)
-    assert f"{RUNS} runs written" in out.getvalue()
+    assert f"applied, of {RUNS} runs." in out.getvalue()
     out = StringIO()
     call_command("audit_replay", stdout=out)
-    assert f"Nothing new: all is applied up to position {position():,}." in out.getvalue()
+    assert (
+        f"timelines: nothing new, all is applied up to position {position():,}." in out.getvalue()
+    )
     out = StringIO()
     call_command("audit_replay", json=True, stdout=out)
-    assert json.loads(out.getvalue()) == {
-        "start": position(),
-        "position": position(),
-        "runs": 0,
-        "failed": {},
-    }
+    assert json.loads(out.getvalue()) == [
+        {
+            "name": "timelines",
+            "start": position(),
+            "position": position(),
+            "runs": 0,
+            "set_aside": {},
+        }
+    ]
     assert rows(mark)["PipelineTimeline"]
 
 
@@ -370,13 +384,13 @@ def test_a_run_that_the_engine_refused_takes_no_nodes_from_another():
     tree = {**started.data["pipeline"], "id": copy}
     refused = started._replace(data={**started.data, "pipeline": tree}, writer_id="another")
     store([refused._replace(at=90_000_000)], root=copy, since=SINCE)
-    timelines.catch_up()
+    catch_up()
     store(records, root=root, since=SINCE)
-    timelines.catch_up()
+    catch_up()
     expected = rows(root)
     assert len(expected["NodeTimeline"]) == 7
     for order in ([root, copy], [copy, root], [copy], [root]):
-        timelines.refold(conf.get("DATABASE"), order)
+        refold(order)
         assert rows(root) == expected, order
 
 
@@ -384,7 +398,7 @@ def test_nodes_that_are_no_more_go():
     mark = uuid.uuid4().hex[:8]
     root, records = a_run(0, mark)
     store(records, root=root, since=SINCE)
-    timelines.catch_up()
+    catch_up()
     again = next(each for each in records if each.event_type == "pre_prepare_run_pipeline")
     tree = {"id": root, "activities": {"n": {"id": f"{mark}/new"}}}
     store(
@@ -392,57 +406,91 @@ def test_nodes_that_are_no_more_go():
         root=root,
         since=SINCE,
     )
-    timelines.catch_up()
+    catch_up()
     found = set(NodeTimeline.objects.for_run(root).values_list("pk", flat=True))
     assert f"{mark}/new" in found
     assert f"{mark}0/b" not in found
     assert f"{mark}0/a" in found, "it has records of its own"
 
 
-def test_a_run_that_cannot_be_folded_keeps_no_other_from_it(monkeypatch, capsys):
+def test_a_run_that_cannot_be_folded_keeps_no_other_from_it(monkeypatch):
     mark = store_runs(random.Random(7))
     bad = f"{mark}2/run"
-    fold = timelines.fold
+    fold = batches.fold
 
     def fails(root, records):
         if root == bad:
             raise OverflowError("date value out of range")
         return fold(root, records)
 
-    monkeypatch.setattr(timelines, "fold", fails)
+    monkeypatch.setattr(batches, "fold", fails)
     err = StringIO()
     with pytest.raises(SystemExit):
         call_command("audit_replay", stdout=StringIO(), stderr=err)
-    assert f"Run {bad} cannot be folded" in err.getvalue()
+    assert "was set aside (OverflowError: date value out of range)" in err.getvalue()
     assert PipelineTimeline.objects.filter(pk__startswith=mark).count() == RUNS - 1
+    aside = RecordSetAside.objects.get(root_pipeline_id=bad)
+    assert aside.whole_run
+    assert aside.projection == "timelines"
+    assert "1 records set aside" in status_text()
     monkeypatch.undo()
-    timelines.refold(conf.get("DATABASE"), [bad])
+    store([a_run(2, mark)[1][-1]._replace(writer_position=5_000)], root=bad, since=SINCE)
+    catch_up()
     assert PipelineTimeline.objects.filter(pk=bad).exists()
+    assert not RecordSetAside.objects.exists(), "it could be folded now"
+
+
+def test_a_run_without_possible_rows_keeps_no_other_from_it(monkeypatch):
+    mark = store_runs(random.Random(11))
+    of_run = timelines.rows.of_run
+
+    def fails(run, gaps):
+        if run.root_pipeline_id == f"{mark}1/run":
+            return {"tags": object()}
+        return of_run(run, gaps)
+
+    monkeypatch.setattr(timelines.rows, "of_run", fails)
+    progress = catch_up()
+    (error,) = progress.set_aside.values()
+    assert error.startswith("TypeError: Type is not JSON serializable")
+    assert PipelineTimeline.objects.filter(pk__startswith=mark).count() == RUNS - 1
+    RecordSetAside.objects.all().delete()
+
+
+def status_text() -> str:
+    out = StringIO()
+    with pytest.raises(SystemExit):
+        call_command("audit_status", stdout=out, stderr=out)
+    return out.getvalue()
 
 
 def test_many_rows_are_written_in_parts(monkeypatch):
     before = position()
     mark = store_runs(random.Random(8))
-    timelines.catch_up()
+    catch_up()
     expected = rows(mark)
     clear(mark)
     rewind(before)
     monkeypatch.setattr(timelines, "MOST_BYTES", 1)
-    timelines.catch_up()
+    catch_up()
     assert rows(mark) == expected
 
 
 def test_a_newer_version_begins_anew_and_an_older_one_keeps_off(monkeypatch):
     mark = store_runs(random.Random(9))
-    timelines.catch_up()
-    clear(mark)
-    monkeypatch.setattr(timelines, "VERSION", timelines.VERSION + 1)
-    assert timelines.catch_up().start == 0
-    assert len(rows(mark)["PipelineTimeline"]) == RUNS
-    monkeypatch.undo()
-    with pytest.raises(AuditError, match="Upgrade bamboo-audit"):
-        timelines.catch_up()
-    ProjectionCheckpoint.objects.update(version=timelines.VERSION)
+    catch_up()
+    expected = rows(mark)
+    PipelineTimeline.objects.filter(pk__startswith=mark).update(name="of the version before")
+    using = conf.get("DATABASE")
+    checkpoints.set_aside(using, "timelines", 1, root="", whole_run=False, error="old")
+    with monkeypatch.context() as patch:
+        patch.setattr(Timelines, "version", Timelines.version + 1)
+        assert catch_up().start == 0
+        assert rows(mark) == expected
+        assert not RecordSetAside.objects.exists()
+    with pytest.raises(AuditError, match="Upgrade it here"):
+        catch_up()
+    ProjectionCheckpoint.objects.update(version=Timelines.version)
 
 
 LONG = "x" * 4_000
@@ -470,7 +518,7 @@ def test_hostile_names_and_states_do_not_stop_it():
     records.add("node_execute_exception", f"{mark}/a", ex_data={"not": "a text"})
     records.add("polls_suppressed", f"{mark}/a", pre_schedule=2**62, post_schedule="x")
     store(records.all, root=f"{mark}/run", since=SINCE)
-    timelines.catch_up()
+    catch_up()
     node = NodeTimeline.objects.get(pk=f"{mark}/a")
     assert len(node.name) == len(node.component_code) == 255
     assert node.state == "FINISHED"

@@ -75,7 +75,8 @@ def _timelines(now: status.Status) -> Iterator[tuple[str, str]]:
         yield (
             each.name,
             f"up to position {each.position:,}, {behind:,} behind the newest; "
-            f"applied at {each.updated_at:%Y-%m-%d %H:%M:%S %Z}",
+            f"applied at {each.updated_at:%Y-%m-%d %H:%M:%S %Z}"
+            + (f"; {each.set_aside:,} records set aside" if each.set_aside else ""),
         )
     if not now.checkpoints:
         yield "timelines", "never caught up. Run: manage.py audit_replay"

@@ -55,7 +55,7 @@ class Command(BaseCommand):
         call_command("audit_ship", stdout=StringIO())
         self.say("Everything is shipped from the spool to the log.")
         call_command("audit_replay", stdout=StringIO())
-        self.say("The timelines are caught up with it.")
+        self.say("The timelines and the shop's own projection are caught up with it.")
         return runs
 
     def show(self, runs: list[story.Run]) -> None:
@@ -66,6 +66,8 @@ class Command(BaseCommand):
         self.tell(report.records(retried))
         self.head(f"manage.py audit_timeline {retried.id}")
         call_command("audit_timeline", retried.id, stdout=self.stdout)
+        self.head("Plugins, by a projection of the shop's own")
+        self.tell(report.plugins())
         self.head("The whole log")
         self.tell(report.totals())
 

@@ -1,0 +1,95 @@
+"""How far projections are, what they read next, and what they went on without."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Collection
+from typing import Any, Final, NamedTuple
+
+from django.db import connections
+
+from audit.log.rows import parsed, rows
+from audit.sql import queries
+
+MAX_ERROR: Final = 10_000
+
+
+class Checkpoint(NamedTuple):
+    """Up to where a projection has applied the log."""
+
+    version: int
+    position: int
+
+
+class LogRecord(NamedTuple):
+    """A record as the log has it; ``occurred_at`` is aware."""
+
+    position: int
+    event_type: str
+    root_pipeline_id: str
+    """Empty where it was not known when it was stored."""
+    pipeline_id: str
+    node_id: str
+    node_version: str
+    data: dict[str, Any]
+    context: dict[str, Any]
+    occurred_at: datetime.datetime
+    writer_id: uuid.UUID
+    writer_position: int
+
+
+def lock(using: str, name: str, version: int) -> Checkpoint:
+    """How far a projection is; who asks has it to itself until its transaction ends."""
+    _execute(using, "add_checkpoint", {"name": name, "version": version})
+    ((found, position),) = rows(using, "lock_checkpoint", {"name": name})
+    return Checkpoint(found, position)
+
+
+def move(using: str, name: str, version: int, position: int) -> None:
+    """All up to this position has been applied."""
+    _execute(using, "move_checkpoint", {"name": name, "version": version, "position": position})
+
+
+def records(
+    using: str, after: int, until: int, event_types: Collection[str] | None
+) -> list[LogRecord]:
+    """The records after one position, up to another, by position."""
+    types = None if event_types is None else list(event_types)
+    found = rows(using, "batch_records", {"after": after, "until": until, "types": types})
+    return [LogRecord._make((*row[:6], parsed(row[6]), parsed(row[7]), *row[8:])) for row in found]
+
+
+def touched_runs(
+    using: str, after: int, until: int, told_within: datetime.timedelta
+) -> dict[str, int]:
+    """The runs that these records are of, in order of their ids, each with the last position."""
+    parameters = {"after": after, "until": until, "told_within": told_within}
+    return dict(rows(using, "touched_runs", parameters))
+
+
+def set_aside(
+    using: str, name: str, position: int, *, root: str, whole_run: bool, error: str
+) -> None:
+    """The projection goes on without this record, or without its whole run."""
+    parameters = {
+        "projection": name,
+        "position": position,
+        "root": root,
+        "whole_run": whole_run,
+        "error": error.replace("\0", "\\0")[:MAX_ERROR],
+    }
+    _execute(using, "set_aside", parameters)
+
+
+def take_back(using: str, name: str, roots: Collection[str] | None = None) -> None:
+    """Runs that could be folded now; None: all that was set aside, for it begins anew."""
+    if roots is None:
+        _execute(using, "take_back_all", {"projection": name})
+    elif roots:
+        _execute(using, "take_back_runs", {"projection": name, "roots": list(roots)})
+
+
+def _execute(using: str, query: str, parameters: dict[str, Any]) -> None:
+    with connections[using].cursor() as cursor:
+        cursor.execute(queries()[query], parameters)

@@ -1,0 +1,82 @@
+"""Some records that follow each other in the log, as projections get them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+from audit.capture.text import clean_text, describe
+from audit.fold import RunTimeline, fold
+from audit.fold.completeness import TOLD_WITHIN, Gap
+from audit.log import checkpoints, runs
+from audit.log.checkpoints import LogRecord
+
+logger = logging.getLogger("audit")
+
+
+class Failed(NamedTuple):
+    """Why a run was left out."""
+
+    position: int
+    """The last record of the batch that is of it."""
+    error: str
+
+
+class Batch:
+    """The records after one position, up to another. Nothing is read before it is asked for."""
+
+    def __init__(
+        self, using: str, after: int, until: int, event_types: Collection[str] | None = None
+    ) -> None:
+        self.using = using
+        """The alias of the log's database, which the projection writes to."""
+        self.after = after
+        self.until = until
+        self.failed: dict[str, Failed] = {}
+        """The runs that were left out; what was made of them before stays."""
+        self._event_types = event_types
+
+    @cached_property
+    def records(self) -> list[LogRecord]:
+        """The records of the types that the projection wants, by position."""
+        return checkpoints.records(self.using, self.after, self.until, self._event_types)
+
+    @cached_property
+    def touched(self) -> dict[str, int]:
+        """The runs that any of its records is of, each with the last such position.
+
+        Among them those that a gap concerns.
+        """
+        return checkpoints.touched_runs(self.using, self.after, self.until, TOLD_WITHIN)
+
+    def timelines(self) -> Iterator[RunTimeline]:
+        """The timeline of each run that is touched, from all of its records up to now.
+
+        Whoever replaces what was made of a run by what follows from its timeline makes the same
+        rows in whatever order records come.
+        """
+        for root in self.touched:
+            try:
+                found = fold(root, runs.records(self.using, root))
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                self.leave_out(root, error)
+                continue
+            if found is not None:
+                yield found
+
+    def leave_out(self, root_pipeline_id: str, error: Exception) -> None:
+        """Go on without a run that nothing can be made of: it is set aside, with the error."""
+        self.failed[root_pipeline_id] = Failed(
+            self.touched.get(root_pipeline_id, self.until), clean_text(describe(error))
+        )
+        logger.error(
+            "bamboo-audit leaves out run %r; what was made of it before stays.",
+            root_pipeline_id,
+            exc_info=error,
+        )
+
+    def gaps(self, run: RunTimeline) -> list[Gap]:
+        """What is missing of the processes that took part in a run."""
+        return runs.gaps(self.using, run.facts.writers, run.facts.first_at)

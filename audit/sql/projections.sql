@@ -1,0 +1,96 @@
+-- lock_checkpoint --
+-- How far a projection is, for whoever moves it on; others wait here until that is committed.
+SELECT version, position FROM bamboo_audit_projectioncheckpoint WHERE name = %(name)s FOR UPDATE
+
+-- checkpoints --
+-- The projections that were ever caught up: how far each is, since when, and how many records it
+-- has set aside.
+SELECT name, position, updated_at,
+       (SELECT count(*) FROM bamboo_audit_recordsetaside AS aside WHERE aside.projection = name)
+FROM bamboo_audit_projectioncheckpoint
+ORDER BY name
+
+-- add_checkpoint --
+-- Make a projection known; one that is known stays as it is.
+INSERT INTO bamboo_audit_projectioncheckpoint (name, version, position)
+VALUES (%(name)s, %(version)s, 0)
+ON CONFLICT (name) DO NOTHING
+
+-- move_checkpoint --
+-- A projection has applied all up to a position.
+UPDATE bamboo_audit_projectioncheckpoint
+SET version = %(version)s, position = %(position)s, updated_at = clock_timestamp()
+WHERE name = %(name)s
+
+-- set_aside --
+-- A projection goes on without a record, or without a run.
+INSERT INTO bamboo_audit_recordsetaside (projection, position, root_pipeline_id, whole_run, error)
+VALUES (%(projection)s, %(position)s, %(root)s, %(whole_run)s, %(error)s)
+ON CONFLICT (projection, position) DO UPDATE SET
+    (root_pipeline_id, whole_run, error, set_aside_at) =
+    (excluded.root_pipeline_id, excluded.whole_run, excluded.error, clock_timestamp())
+
+-- take_back_runs --
+-- Runs that a projection could not fold before, and now could.
+DELETE FROM bamboo_audit_recordsetaside
+WHERE projection = %(projection)s AND whole_run AND root_pipeline_id = ANY (%(roots)s::text[])
+
+-- take_back_all --
+-- A projection begins anew.
+DELETE FROM bamboo_audit_recordsetaside WHERE projection = %(projection)s
+
+-- batch_records --
+-- The records after one position and up to another, of some types where they are given.
+SELECT id, event_type, root_pipeline_id, pipeline_id, node_id, node_version, data::text,
+       context::text, occurred_at, writer_id, writer_position
+FROM bamboo_audit_pipelineeventrecord
+WHERE id > %(after)s AND id <= %(until)s
+  AND (%(types)s::text[] IS NULL OR event_type = ANY (%(types)s::text[]))
+ORDER BY id
+
+-- touched_runs --
+-- The runs that the records after one position and up to another are of, each with the last of
+-- them: by themselves; by the node or pipeline that they name, where they were stored before
+-- their run was known; and of a gap those that its writer took part in, in its time.
+WITH fresh AS MATERIALIZED (
+    SELECT id, event_type, root_pipeline_id, pipeline_id, node_id, writer_id, occurred_at,
+           CASE WHEN event_type = 'gap' THEN data END AS gap
+    FROM bamboo_audit_pipelineeventrecord
+    WHERE id > %(after)s AND id <= %(until)s
+), touched (root_pipeline_id, id) AS (
+    SELECT root_pipeline_id, id FROM fresh WHERE root_pipeline_id <> ''
+    UNION ALL
+    SELECT earlier.root_pipeline_id, fresh.id
+    FROM fresh
+    CROSS JOIN LATERAL (
+        SELECT r.root_pipeline_id
+        FROM bamboo_audit_pipelineeventrecord AS r
+        WHERE r.node_id = coalesce(nullif(fresh.node_id, ''), fresh.pipeline_id)
+          AND r.root_pipeline_id <> ''
+        LIMIT 1
+    ) AS earlier
+    WHERE fresh.root_pipeline_id = '' AND fresh.gap IS NULL
+      AND (fresh.node_id <> '' OR fresh.pipeline_id <> '')
+    UNION ALL
+    SELECT fresh.pipeline_id, fresh.id
+    FROM fresh
+    WHERE fresh.root_pipeline_id = '' AND fresh.node_id = '' AND fresh.pipeline_id <> ''
+      AND EXISTS (
+          SELECT FROM bamboo_audit_pipelineeventrecord AS r
+          WHERE r.root_pipeline_id = fresh.pipeline_id
+      )
+    UNION ALL
+    SELECT node.root_pipeline_id, fresh.id
+    FROM fresh
+    JOIN bamboo_audit_nodetimeline AS node
+      ON node.node_id = coalesce(nullif(fresh.node_id, ''), fresh.pipeline_id)
+    WHERE fresh.root_pipeline_id = '' AND fresh.gap IS NULL
+    UNION ALL
+    SELECT run.root_pipeline_id, fresh.id
+    FROM fresh
+    JOIN bamboo_audit_pipelinetimeline AS run
+      ON run.writers @> ARRAY[coalesce(fresh.gap ->> 'writer_id', fresh.writer_id::text)]
+     AND run.last_at >= fresh.occurred_at - %(told_within)s::interval
+    WHERE fresh.gap IS NOT NULL
+)
+SELECT root_pipeline_id, max(id) FROM touched GROUP BY root_pipeline_id ORDER BY root_pipeline_id
