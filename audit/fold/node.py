@@ -32,7 +32,7 @@ class NodeBuilder:
         *("place", "state", "version", "loop", "retry", "skip", "error_ignored"),
         *("root_id", "parent_id", "created", "started", "archived"),
         *("attempts", "attempt", "irregular", "_transitions", "_now", "_now_since"),
-        *("_executing", "_ready_by"),
+        *("_executing", "_ready_by", "_left"),
     )
 
     def __init__(self, place: Place) -> None:
@@ -60,6 +60,8 @@ class NodeBuilder:
         """Attempts in execute(), by the task that is in it."""
         self._ready_by: Cause | None = None
         """Who made it ready."""
+        self._left = ""
+        """The version before this one."""
 
     def change(
         self, state: str, version: str, loop: int, at: int, told: Cause, asked: Cause | None = None
@@ -73,6 +75,11 @@ class NodeBuilder:
             return False
         allowed = TABLE.get(before)
         irregular = allowed is None or state not in allowed
+        is_known = version != "" and version in (self.version, self._left)
+        if is_known and before == FAILED and state == FINISHED:
+            # No skip, which gives it another version: a worker that came to its end while somebody
+            # forced the node to fail. The engine keeps the version that it has.
+            irregular, version = True, self.version
         if not before:
             self.created = at
         else:
@@ -94,7 +101,9 @@ class NodeBuilder:
             self._make_ready(state, at, cause, is_retry=before == FAILED and is_retry)
         if loop != NO_LOOP:
             self.loop = loop
-        self.state, self.version = state, version
+        if version != self.version:
+            self._left, self.version = self.version, version
+        self.state = state
         self._now = before, len(self.attempts), cause, irregular
         self._now_since = at
         return True
@@ -161,7 +170,7 @@ class NodeBuilder:
             self.archived = at
         if state == FINISHED:
             if before == FAILED:
-                self.skip = True  # the engine has no other way from there
+                self.skip = version == "" or version != self.version
             elif attempt is not None and attempt.was_unanswered:
                 self.error_ignored = attempt.error_ignored = True
         if attempt is not None:

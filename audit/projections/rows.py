@@ -43,7 +43,7 @@ def of_run(run: RunTimeline, gaps: Iterable[Gap]) -> Row:
         "attempts": sum(len(node.attempts) for node in inner),
         "failures": _count(changes, "", FAILED),
         "retries": _count(changes, FAILED, READY, LOOP_READY),
-        "skips": _count(changes, FAILED, FINISHED),
+        "skips": _count([each for each in changes if not each.irregular], FAILED, FINISHED),
         "interventions": sum(each.outcome == DONE for each in run.interventions),
         "paused": _seconds(root.transitions, SUSPENDED),
         "reasons": [reason._asdict() for reason in reasons(run, gaps)],

@@ -242,6 +242,33 @@ def test_a_rollback_deletes_rows_and_says_nothing(records):
     assert [each.irregular for each in node.transitions] == [False, False, True, False]
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_worker_that_ends_while_somebody_forces_its_node_to_fail_skips_nothing(records, version):
+    """Which of the two wrote last nobody can tell; the engine keeps the newer version."""
+    records.start()
+    records.runs()
+    records.add("pre_forced_fail_activity", "a", by=WEB, ex_data="stop")
+    records.state("a", "FAILED", "v2", by=WEB)
+    records.state("a", "FINISHED", version)
+    records.add("post_forced_fail_activity", "a", by=WEB, ex_data="stop", new_version="v2")
+    node = records.fold().nodes["a"]
+    assert (node.state, node.version, node.skip) == ("FINISHED", "v2", False)
+    assert [each.irregular for each in node.transitions] == [False, False, True]
+
+
+def test_events_alone_tell_of_a_skip_of_a_node_whose_version_is_known(records):
+    records.add("pre_prepare_run_pipeline", by=WEB, pipeline=TREE)
+    records.add("post_prepare_run_pipeline", by=WEB)
+    records.add("node_enter", "a")
+    records.add("pre_callback", "a", by=WEB, version="v1")
+    records.add("post_callback", "a", by=WEB, version="v1")
+    records.add("node_schedule_fail", "a")
+    records.add("pre_skip_node", "a", by=WEB)
+    records.add("post_skip_node", "a", by=WEB)
+    node = records.fold().nodes["a"]
+    assert (node.state, node.version, node.skip) == ("FINISHED", "", True)
+
+
 def test_irregular_changes_are_kept_and_flagged(records):
     records.start()
     records.runs()
