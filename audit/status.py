@@ -9,7 +9,7 @@ from typing import Any
 from audit import conf, partitions, receivers
 from audit.capture import failures
 from audit.exceptions import AuditError
-from audit.log import facts
+from audit.log import facts, settled
 from audit.shipping import report
 from audit.shipping.caretaker import SILENCE
 
@@ -19,6 +19,8 @@ GAPS_ALARM = datetime.timedelta(days=1)
 """A gap makes the recorder unhealthy for so long; it is shown for longer."""
 WAITING_ALARM = datetime.timedelta(minutes=1)
 """Records that wait for so long in the spool make it unhealthy."""
+APPENDING_ALARM = datetime.timedelta(seconds=30)
+"""An append takes some milliseconds; inline it takes as long as the host's own transaction."""
 NEARLY_FULL = 0.8
 
 
@@ -35,6 +37,8 @@ class Status:
     partitions: partitions.Report | None
     gaps: facts.Gaps | None
     writers: facts.Writers | None
+    appending: list[settled.Appender] | None
+    """Who appends just now; the projections wait for them."""
     checkpoints: list[facts.Checkpoint] | None
     """The projections; None without a log."""
     spool: report.Report | None
@@ -57,7 +61,7 @@ def read() -> Status:
     alias = conf.get("DATABASE")
     problems: list[str] = []
     now = datetime.datetime.now(datetime.UTC)
-    log = newest = found = gaps = writers = checkpoints = without_reason = None
+    log = newest = found = gaps = writers = appending = checkpoints = without_reason = None
     require_reason = conf.get("REQUIRE_REASON")
     try:
         log = facts.log_facts(alias)
@@ -66,6 +70,7 @@ def read() -> Status:
             found = partitions.report(alias)
             gaps = facts.gaps(alias, now - GAPS_SINCE)
             writers = facts.writers(alias, SILENCE)
+            appending = list(settled.appending(alias).values())
             checkpoints = facts.checkpoints(alias)
         if log.present and require_reason:
             since = now - REASONS_SINCE
@@ -82,6 +87,12 @@ def read() -> Status:
     problems += _log_problems(alias, log, found)
     spool = report.read(alias) if conf.get("DELIVERY") == "spool" else None
     problems += _shipping_problems(writers, spool, now)
+    problems += [
+        f"An append in server process {each.pid} is under way since {each.since}: the projections "
+        f"wait for it. End it: SELECT pg_terminate_backend({each.pid})."
+        for each in appending or ()
+        if each.since is not None and each.since < now - APPENDING_ALARM
+    ]
     problems += [
         f"Projection {each.name!r} has set {each.set_aside:,} records aside that it could not "
         "apply. See why: RecordSetAside.objects.all()."
@@ -109,6 +120,7 @@ def read() -> Status:
         partitions=found,
         gaps=gaps,
         writers=writers,
+        appending=appending,
         checkpoints=checkpoints,
         spool=spool,
         without_reason=without_reason,

@@ -9,6 +9,7 @@ from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connections
@@ -308,3 +309,20 @@ def test_operations_without_a_reason_are_told_and_nothing_to_worry_about(
             receivers.on_pipeline_event(event=event)
     assert "reasons      2 operations without a reason in the last 7 days\n" in healthy()
     assert status.read().as_dict()["without_reason"] == 2
+
+
+@uses_database
+def test_an_append_that_lasts_is_named_with_its_process(monkeypatch):
+    monkeypatch.setattr(status, "APPENDING_ALARM", datetime.timedelta(0))
+    parameters = connections[conf.get("DATABASE")].get_connection_params()
+    parameters.pop("cursor_factory", None)
+    with psycopg.connect(**parameters) as connection:
+        connection.execute("SELECT bamboo_audit_announce_append()")
+        pid = connection.info.backend_pid
+        text, found = unhealthy()
+        connection.rollback()
+    assert f"appending    server process {pid} since " in text
+    assert [each["pid"] for each in found["appending"]] == [pid]
+    (problem,) = found["problems"]
+    assert f"SELECT pg_terminate_backend({pid})" in problem
+    assert status.read().appending == []

@@ -39,6 +39,12 @@ class Progress:
     set_aside: dict[int, str] = field(default_factory=dict)
     """Positions of records that could not be applied, with the error."""
 
+    def add(self, later: Progress) -> None:
+        """What was done right afterwards."""
+        self.position = later.position
+        self.runs += later.runs
+        self.set_aside |= later.set_aside
+
 
 def catch_up(projections: Iterable[Projection], batch: int = BATCH) -> list[Progress]:
     """Apply all records up to the settled head, a batch in each transaction.
@@ -56,19 +62,25 @@ def catch_up(projections: Iterable[Projection], batch: int = BATCH) -> list[Prog
     head = settled.head(using)
     found = []
     for projection in projections:
-        progress: Progress | None = None
-        while True:
-            with translated(using), transaction.atomic(using=using):
-                position = _position(using, projection)
-                if progress is None:
-                    progress = Progress(name=projection.name, start=position, position=position)
-                progress.position = position
-                if position >= head:
-                    break
-                until = min(position + batch, head)
-                _step(using, projection, position, until, progress)
+        progress = step(using, projection, head, batch)
+        while progress.position < head:
+            progress.add(step(using, projection, head, batch))
         found.append(progress)
     return found
+
+
+def step(using: str, projection: Projection, head: int, batch: int = BATCH) -> Progress:
+    """Apply the next records of one projection, a batch at most, up to ``head``.
+
+    Raises:
+        as ``catch_up``.
+    """
+    with translated(using), transaction.atomic(using=using):
+        position = _position(using, projection)
+        progress = Progress(name=projection.name, start=position, position=position)
+        if position < head:
+            _step(using, projection, position, min(position + batch, head), progress)
+    return progress
 
 
 def _position(using: str, projection: Projection) -> int:
@@ -121,6 +133,7 @@ def _step(using: str, projection: Projection, after: int, until: int, progress: 
             checkpoints.set_aside(using, name, position, root=root, whole_run=True, error=error)
             progress.set_aside[position] = error
     checkpoints.move(using, name, projection.version, until)
+    progress.position = until
 
 
 def _apply(using: str, projection: Projection, after: int, until: int) -> list[tuple[Batch, str]]:

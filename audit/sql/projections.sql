@@ -1,3 +1,37 @@
+-- highest_position --
+-- The highest position that anybody can see now.
+SELECT coalesce(max(id), 0) FROM bamboo_audit_pipelineeventrecord
+
+-- appending --
+-- The transactions of others that hold the appenders' announcement (see 0002_writers.sql), each
+-- with its process and since when it goes on.
+SELECT l.virtualtransaction, l.pid, a.xact_start
+FROM pg_locks AS l
+LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.classid = 7305
+  AND l.objid = 'bamboo_audit_pipelineeventrecord'::regclass::oid
+  AND l.pid IS DISTINCT FROM pg_backend_pid()
+
+-- end_frozen --
+-- End the appends that wait for the next piece of their batch for too long: only a COPY is active
+-- while its server process waits for its client. Those of another role are not ours to end.
+WITH frozen AS MATERIALIZED (
+    SELECT l.pid, a.state_change
+    FROM pg_locks AS l
+    JOIN pg_stat_activity AS a ON a.pid = l.pid
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND l.classid = 7305
+      AND l.objid = 'bamboo_audit_pipelineeventrecord'::regclass::oid
+      AND l.pid <> pg_backend_pid()
+      AND a.state = 'active' AND a.wait_event = 'ClientRead'
+      AND a.state_change < clock_timestamp() - %(patience)s::interval
+      AND a.usename = current_user
+)
+SELECT pid, state_change FROM frozen WHERE pg_terminate_backend(pid)
+
 -- lock_checkpoint --
 -- How far a projection is, for whoever moves it on; others wait here until that is committed.
 SELECT version, position FROM bamboo_audit_projectioncheckpoint WHERE name = %(name)s FOR UPDATE

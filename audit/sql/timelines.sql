@@ -54,22 +54,6 @@ SELECT writer_id::text, last_at
 FROM bamboo_audit_spoolwriter
 WHERE writer_id = ANY (%(writers)s::uuid[]) AND ended IN ('', 'lost')
 
--- highest_position --
--- The highest position that anybody can see now.
-SELECT coalesce(max(id), 0) FROM bamboo_audit_pipelineeventrecord
-
--- appending --
--- The transactions of others that hold the appenders' announcement (see 0002_writers.sql), each
--- with its process and since when it goes on.
-SELECT l.virtualtransaction, l.pid, a.xact_start
-FROM pg_locks AS l
-LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
-WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND l.classid = 7305
-  AND l.objid = 'bamboo_audit_pipelineeventrecord'::regclass::oid
-  AND l.pid IS DISTINCT FROM pg_backend_pid()
-
 -- write_runs --
 -- Write rows of runs: those that are new or differ.
 INSERT INTO bamboo_audit_pipelinetimeline AS old

@@ -336,16 +336,16 @@ def test_an_append_that_begins_later_is_not_waited_for():
             connections.close_all()
 
     looks = []
-    original = settled._appending
+    original = settled.appending
 
     def look(using: str):
         if len(looks) == 1:
             threading.Thread(target=hold).start()
         looks.append(1)
-        return {"somebody": (1, None)} if len(looks) < 20 else original(using)
+        return {"somebody": settled.Appender(1, None)} if len(looks) < 20 else original(using)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(settled, "_appending", look)
+        patch.setattr(settled, "appending", look)
         settled.head(alias, timeout=5.0)
     assert original(alias), "it still holds its announcement"
     released.set()

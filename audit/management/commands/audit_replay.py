@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +10,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit import words
 from audit.exceptions import AuditError
-from audit.projections import projector, registry
+from audit.projections import Projection, following, projector, registry
+from audit.shipping.sidecar import Stop
 
 
 class Command(BaseCommand):
@@ -23,11 +25,20 @@ class Command(BaseCommand):
             metavar="NAME",
             help="only this one; may be given several times (default: all)",
         )
+        parser.add_argument(
+            "--follow",
+            action="store_true",
+            help="go on until SIGTERM or Ctrl-C, within a second of the log",
+        )
         parser.add_argument("--json", action="store_true", help="for scripts")
 
-    def handle(self, *, projection: list[str], json: bool, **_: Any) -> None:
+    def handle(self, *, projection: list[str], follow: bool, json: bool, **_: Any) -> None:
         try:
-            found = projector.catch_up(registry.named(projection))
+            projections = registry.named(projection)
+            if follow:
+                self._follow(projections, as_json=json)
+                return
+            found = projector.catch_up(projections)
         except AuditError as error:
             raise CommandError(str(error)) from error
         if json:
@@ -37,6 +48,24 @@ class Command(BaseCommand):
                 self._say(each)
         if any(each.set_aside for each in found):
             sys.exit(1)
+
+    def _follow(self, projections: list[Projection], *, as_json: bool) -> None:
+        stop = Stop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop.set)
+        names = ", ".join(each.name for each in projections)
+        if not as_json:
+            self.stdout.write(f"Keeping up until SIGTERM or Ctrl-C: {names}.")
+
+        def tell(progress: projector.Progress) -> None:
+            if as_json:
+                self.stdout.write(_as_json([progress]))
+            else:
+                self._say(progress)
+            self.stdout.flush()  # for who reads a pipe
+
+        self.stdout.flush()
+        following.follow(projections, stop, tell)
 
     def _say(self, found: projector.Progress) -> None:
         for position, error in found.set_aside.items():

@@ -70,6 +70,8 @@ def _timelines(now: status.Status) -> Iterator[tuple[str, str]]:
     if now.checkpoints is None:
         return
     newest = now.newest.position if now.newest else 0
+    for one in now.appending or ():
+        yield "appending", f"server process {one.pid} since {one.since:%Y-%m-%d %H:%M:%S %Z}"
     for each in now.checkpoints:
         behind = max(newest - each.position, 0)
         yield (
