@@ -27,7 +27,7 @@ from audit.log import runs
 from audit.timeline import Timeline
 
 PHANTOM: Final = "phantom"
-"""Begun and never handed over: the engine's transaction was rolled back, or its broker was away."""
+"""Begun, and no worker did any of it: rolled back with its transaction, or its broker was away."""
 HOLE: Final = "hole of the engine"
 """The engine changed its rows and told nobody (a rollback, an update of root or parent), or two of
 its processes changed one at once: its check and its write are not one step."""
@@ -162,12 +162,13 @@ def _unrecorded(
 
 
 def _gone(loaded: Timeline) -> Difference:
-    facts = loaded.facts
-    is_phantom = facts.started and not facts.handed_over
+    facts, root = loaded.facts, loaded.root_pipeline_id
+    others = [node for node_id, node in loaded.nodes.items() if node_id != root]
+    is_phantom = facts.started and not any(node.state for node in others)
     return Difference(
         kind=PHANTOM if is_phantom else PURGED,
-        root_pipeline_id=loaded.root_pipeline_id,
-        node_id=loaded.root_pipeline_id,
+        root_pipeline_id=root,
+        node_id=root,
         name=loaded.pipeline.place.name,
         text="It was begun, and never came to be in the engine."
         if is_phantom

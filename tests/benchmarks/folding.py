@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,9 +25,11 @@ LARGE = 2_000
 def speed(scale: int) -> Iterator[dict[str, Any]]:
     """Records of the real engine's runs, some by chance and a large one, folded again and again."""
     seconds = 10 / scale
+    logging.disable(logging.CRITICAL)  # the engine's word on what goes wrong by chance
     with recording(DELIVERY="inline"):
         ordinary = records_of([an_ordinary_run() for _ in range(10)])
         chaos = records_of([run_by_chance(seed) for seed in range(max(40 // scale, 4))])
+    logging.disable(logging.NOTSET)
     base = rate(ordinary, last_states, seconds / 2)
     whole = rate(ordinary, fold, seconds)
     yield {"what": "last state of each node, a plain loop", "value": base, "unit": "records/s"}
