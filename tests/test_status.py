@@ -17,6 +17,7 @@ from django.db import connections
 import audit
 from audit import conf, partitions, receivers, status
 from audit.capture.failures import failures
+from audit.log import settled
 
 TABLE = "bamboo_audit_pipelineeventrecord"
 uses_database = pytest.mark.django_db(databases="__all__")
@@ -326,3 +327,10 @@ def test_an_append_that_lasts_is_named_with_its_process(monkeypatch):
     (problem,) = found["problems"]
     assert f"SELECT pg_terminate_backend({pid})" in problem
     assert status.read().appending == []
+
+
+@uses_database
+def test_since_when_an_append_lasts_may_be_hidden_from_this_role(monkeypatch):
+    hidden = {"1/2": settled.Appender(4711, None)}
+    monkeypatch.setattr(settled, "appending", lambda using: hidden)
+    assert "appending    server process 4711\n" in healthy()

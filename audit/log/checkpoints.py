@@ -13,6 +13,7 @@ from audit.log.rows import parsed, rows
 from audit.sql import queries
 
 MAX_ERROR: Final = 10_000
+"""Characters."""
 
 
 class Checkpoint(NamedTuple):
@@ -39,11 +40,26 @@ class LogRecord(NamedTuple):
     writer_position: int
 
 
-def lock(using: str, name: str, version: int) -> Checkpoint:
-    """How far a projection is; who asks has it to itself until its transaction ends."""
-    _execute(using, "add_checkpoint", {"name": name, "version": version})
+def lock(using: str, name: str) -> Checkpoint:
+    """How far a projection is; who asks has it to itself until its transaction ends.
+
+    One that is not known is of version 0, which is older than all.
+    """
+    _execute(using, "add_checkpoint", {"name": name})
     ((found, position),) = rows(using, "lock_checkpoint", {"name": name})
     return Checkpoint(found, position)
+
+
+def position(using: str, name: str) -> int:
+    """Up to where a projection has applied the log, as somebody else may be moving it on."""
+    found = rows(using, "checkpoint_position", {"name": name})
+    return int(found[0][0]) if found else 0
+
+
+def count_aside(using: str, name: str, after: int) -> int:
+    """How many records and runs a projection has set aside after a position."""
+    ((count,),) = rows(using, "count_aside", {"projection": name, "after": after})
+    return int(count)
 
 
 def move(using: str, name: str, version: int, position: int) -> None:
@@ -69,15 +85,15 @@ def touched_runs(
 
 
 def set_aside(
-    using: str, name: str, position: int, *, root: str, whole_run: bool, error: str
+    using: str, name: str, *, position: int, root_pipeline_id: str, whole_run: bool, error: str
 ) -> None:
     """The projection goes on without this record, or without its whole run."""
     parameters = {
         "projection": name,
         "position": position,
-        "root": root,
+        "root": root_pipeline_id,
         "whole_run": whole_run,
-        "error": error.replace("\0", "\\0")[:MAX_ERROR],
+        "error": error,
     }
     _execute(using, "set_aside", parameters)
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import ClassVar
 
-from django.db import DataError, IntegrityError, transaction
-
+from audit import conf
 from audit.fold import RunTimeline
 from audit.projections.batch import Batch
-
-FAULTS = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
+from audit.projections.faults import whole
 
 
 class Projection:
@@ -27,6 +25,11 @@ class Projection:
     """Raise it when ``apply`` makes other rows of the same records: then it begins anew."""
     event_types: ClassVar[Collection[str] | None] = None
     """Those that it wants as ``batch.records``; None: all."""
+
+    @property
+    def using(self) -> str:
+        """The alias of the log's database: write there, and nowhere else."""
+        return str(conf.get("DATABASE"))
 
     def apply(self, batch: Batch) -> None:
         """Write what follows from some records.
@@ -50,11 +53,8 @@ class RunProjection(Projection):
 
     def apply(self, batch: Batch) -> None:
         for run in batch.timelines():
-            try:
-                with transaction.atomic(using=batch.using):
-                    self.apply_run(run)
-            except (DataError, IntegrityError, *FAULTS) as error:
-                batch.leave_out(run.root_pipeline_id, error)
+            with batch.leaving_out(run.root_pipeline_id), whole(batch.using):
+                self.apply_run(run)
 
     def apply_run(self, run: RunTimeline) -> None:
         """Replace all rows that were made of this run by those that follow from it now."""

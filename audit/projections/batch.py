@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import NamedTuple
 
-from audit.capture.text import clean_text, describe
 from audit.fold import RunTimeline, fold
 from audit.fold.completeness import TOLD_WITHIN, Gap
 from audit.log import checkpoints, runs
 from audit.log.checkpoints import LogRecord
-
-logger = logging.getLogger("audit")
+from audit.projections.faults import is_the_records
 
 
 class Failed(NamedTuple):
@@ -21,7 +19,7 @@ class Failed(NamedTuple):
 
     position: int
     """The last record of the batch that is of it."""
-    error: str
+    error: Exception
 
 
 class Batch:
@@ -58,24 +56,26 @@ class Batch:
         rows in whatever order records come.
         """
         for root in self.touched:
-            try:
+            found = None
+            with self.leaving_out(root):
                 found = fold(root, runs.records(self.using, root))
-            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-                self.leave_out(root, error)
-                continue
             if found is not None:
                 yield found
 
-    def leave_out(self, root_pipeline_id: str, error: Exception) -> None:
-        """Go on without a run that nothing can be made of: it is set aside, with the error."""
-        self.failed[root_pipeline_id] = Failed(
-            self.touched.get(root_pipeline_id, self.until), clean_text(describe(error))
-        )
-        logger.error(
-            "bamboo-audit leaves out run %r; what was made of it before stays.",
-            root_pipeline_id,
-            exc_info=error,
-        )
+    @contextmanager
+    def leaving_out(self, root_pipeline_id: str) -> Iterator[None]:
+        """Go on without a run where its records are to blame for what is raised inside."""
+        try:
+            yield
+        except Exception as error:
+            if not is_the_records(error):
+                raise
+            position = self.touched.get(root_pipeline_id, self.until)
+            self.failed[root_pipeline_id] = Failed(position, error)
+
+    def forget(self) -> None:
+        """Let go of the records: they are applied, and may be large."""
+        self.__dict__.pop("records", None)
 
     def gaps(self, run: RunTimeline) -> list[Gap]:
         """What is missing of the processes that took part in a run."""

@@ -87,7 +87,7 @@ class _Follower:
             return False
         try:
             progress = step(self._using, self._projection, head, self._batch)
-        except AuditError as error:
+        except Exception as error:  # whatever a host's own code raises: the others go on
             self._patience.begin(error)
             connections[self._using].close()
             return False

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from django.db import DatabaseError, DataError, IntegrityError, ProgrammingError, transaction
+from django.db import InterfaceError, OperationalError, ProgrammingError, transaction
 
 from audit import conf
 from audit.capture.text import clean_text, describe
 from audit.exceptions import AuditError, ProjectionBroken, SoftTimeLimit
 from audit.log import checkpoints, settled
-from audit.log.errors import translated
+from audit.log.errors import sqlstate, translated
 from audit.projections.base import Projection
-from audit.projections.batch import Batch
+from audit.projections.batch import Batch, Failed
+from audit.projections.faults import is_the_records, whole
+from audit.projections.timelines import Timelines
 
 BATCH: Final = 5_000
 """Positions of one transaction."""
 MOST_ASIDE: Final = 100
-"""More of one batch than that are not the records' fault."""
+"""More of so many positions than that are not the records' fault."""
+TOOK_TOO_LONG: Final = "57014"
+"""The database's own limit for a statement: fewer records may do."""
 
 logger = logging.getLogger("audit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAside:
+    """A record that was left out, or with it a whole run."""
+
+    position: int
+    root_pipeline_id: str
+    whole_run: bool
+    error: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,35 +51,37 @@ class Progress:
     """The position up to which all is applied."""
     runs: int = 0
     """How many runs the records were of, those of several batches each time."""
-    set_aside: dict[int, str] = field(default_factory=dict)
-    """Positions of records that could not be applied, with the error."""
+    set_aside: list[SetAside] = field(default_factory=list)
 
     def add(self, later: Progress) -> None:
         """What was done right afterwards."""
         self.position = later.position
         self.runs += later.runs
-        self.set_aside |= later.set_aside
+        self.set_aside += later.set_aside
 
 
 def catch_up(projections: Iterable[Projection], batch: int = BATCH) -> list[Progress]:
     """Apply all records up to the settled head, a batch in each transaction.
 
     Whoever else does the same waits meanwhile, and goes on from there. A projection of an older
-    version begins anew.
+    version begins anew. Others go no further than the timelines are, whose tables tell which runs
+    a gap concerns.
 
     Raises:
         HeadUnsettled: an append does not come to its end.
         LogUnavailable: the log's database cannot be asked.
-        ProjectionBroken: a projection raises for everything; it stays where it is.
+        ProjectionBroken: a projection raises for what no record is to blame for; it stays where
+            it is.
         AuditError: the tables were written by a newer version.
     """
     using = conf.get("DATABASE")
     head = settled.head(using)
     found = []
     for projection in projections:
-        progress = step(using, projection, head, batch)
-        while progress.position < head:
-            progress.add(step(using, projection, head, batch))
+        progress = later = step(using, projection, head, batch)
+        while later.position > later.start:
+            later = step(using, projection, head, batch)
+            progress.add(later)
         found.append(progress)
     return found
 
@@ -75,17 +92,30 @@ def step(using: str, projection: Projection, head: int, batch: int = BATCH) -> P
     Raises:
         as ``catch_up``.
     """
+    left_out: list[tuple[SetAside, Exception]] = []
     with translated(using), transaction.atomic(using=using):
+        if projection.name != Timelines.name:
+            head = min(head, checkpoints.position(using, Timelines.name))
         position = _position(using, projection)
         progress = Progress(name=projection.name, start=position, position=position)
         if position < head:
-            _step(using, projection, position, min(position + batch, head), progress)
+            until = min(position + batch, head)
+            left_out = _step(using, projection, position, until, progress)
+    for each, error in left_out:  # now that it holds
+        progress.set_aside.append(each)
+        logger.error(
+            "bamboo-audit: projection %r goes on without %s: %s",
+            projection.name,
+            f"run {each.root_pipeline_id!r}" if each.whole_run else f"position {each.position}",
+            each.error,
+            exc_info=error,
+        )
     return progress
 
 
 def _position(using: str, projection: Projection) -> int:
     """How far it is; it is this process's until its transaction ends."""
-    found = checkpoints.lock(using, projection.name, projection.version)
+    found = checkpoints.lock(using, projection.name)
     if found.version > projection.version:
         raise AuditError(
             f"The rows of projection {projection.name!r} were written by its version "
@@ -103,80 +133,112 @@ def begin_anew(projection: Projection, after: int = 0) -> None:
 
     Raises:
         LogUnavailable: the log's database cannot be asked.
+        ProjectionBroken: ``reset`` raises.
     """
     using = conf.get("DATABASE")
     with translated(using), transaction.atomic(using=using):
-        checkpoints.lock(using, projection.name, projection.version)
+        checkpoints.lock(using, projection.name)
         _begin_anew(using, projection, after)
 
 
 def _begin_anew(using: str, projection: Projection, after: int) -> None:
-    projection.reset()
+    with _broken(projection, "reset() raises"), whole(using):
+        projection.reset()
     checkpoints.take_back(using, projection.name)
     checkpoints.move(using, projection.name, projection.version, after)
 
 
-def _step(using: str, projection: Projection, after: int, until: int, progress: Progress) -> None:
-    """Apply some records, and move the checkpoint on: in the caller's transaction."""
+def _step(
+    using: str, projection: Projection, after: int, until: int, progress: Progress
+) -> list[tuple[SetAside, Exception]]:
+    """Apply some records, and move the checkpoint on; answers what was left out."""
     name = projection.name
+    left_out: list[tuple[SetAside, Exception]] = []
     for batch, error in _apply(using, projection, after, until):
-        if error:
-            root = next(iter(batch.touched), "")
-            checkpoints.set_aside(using, name, batch.until, root=root, whole_run=False, error=error)
-            progress.set_aside[batch.until] = error
-            continue
-        done = batch.touched.keys() - batch.failed.keys()
-        checkpoints.take_back(using, name, done)
-        progress.runs += len(done)
-        for root, failed in batch.failed.items():
-            position, error = failed
-            checkpoints.set_aside(using, name, position, root=root, whole_run=True, error=error)
-            progress.set_aside[position] = error
+        failed = batch.failed
+        if error is not None:
+            failed = {next(iter(batch.touched), ""): Failed(batch.until, error)}
+        else:
+            done = batch.touched.keys() - failed.keys()
+            checkpoints.take_back(using, name, done)
+            progress.runs += len(done)
+        for root, (position, why) in failed.items():
+            aside = SetAside(
+                position=position,
+                root_pipeline_id=root,
+                whole_run=error is None,
+                error=clean_text(describe(why))[: checkpoints.MAX_ERROR],
+            )
+            checkpoints.set_aside(using, name, **asdict(aside))
+            left_out.append((aside, why))
+    # However small the batches are, a projection that raises for everything does not get far.
+    if left_out and checkpoints.count_aside(using, name, until - BATCH) > MOST_ASIDE:
+        raise _too_many(projection, *left_out[-1])
     checkpoints.move(using, name, projection.version, until)
     progress.position = until
+    return left_out
 
 
-def _apply(using: str, projection: Projection, after: int, until: int) -> list[tuple[Batch, str]]:
+def _apply(
+    using: str, projection: Projection, after: int, until: int
+) -> list[tuple[Batch, Exception | None]]:
     """The batches that it came to, each with the error of what has to be left out.
 
     What raises is halved, until it is one record.
     """
-    found, pending, aside = [], [(after, until)], 0
+    found: list[tuple[Batch, Exception | None]] = []
+    pending, aside = [(after, until)], 0
     while pending:
         after, until = pending.pop()
         batch = Batch(using, after, until, projection.event_types)
         try:
-            with transaction.atomic(using=using):
+            with whole(using):
                 projection.apply(batch)
-        except (DataError, IntegrityError) as error:
-            why: Exception = error
-        except ProgrammingError as error:
-            raise ProjectionBroken(
-                f"Projection {projection.name!r} raises at positions {after + 1} to {until}: "
-                f"{describe(error)}. It stays before them. Are its tables migrated?"
-            ) from error
-        except (AuditError, DatabaseError, SoftTimeLimit):
-            raise  # nothing that one record is to blame for
         except Exception as error:
-            why = error
+            why, is_one = error, until - after == 1
+            if not is_the_records(error) and (is_one or sqlstate(error) != TOOK_TOO_LONG):
+                with _broken(projection, f"it raises at positions {after + 1} to {until}"):
+                    raise
         else:
-            found.append((batch, ""))
+            batch.forget()
+            found.append((batch, None))
             continue
-        if until - after > 1:
+        if not is_one:
             middle = (after + until) // 2
             pending += [(middle, until), (after, middle)]
             continue
         aside += 1
+        found.append((batch, why))
         if aside > MOST_ASIDE:
-            raise ProjectionBroken(
-                f"Projection {projection.name!r} raises for more than {MOST_ASIDE} records of "
-                f"{BATCH:,}, last for that at position {until}: {describe(why)}. It stays at "
-                "the position before. Mend its apply(), and run audit_replay again."
-            ) from why
-        logger.error(
-            "bamboo-audit: projection %r goes on without the record at position %d.",
-            *(projection.name, until),
-            exc_info=why,
-        )
-        found.append((batch, clean_text(describe(why))))
+            one = SetAside(
+                position=until, root_pipeline_id="", whole_run=False, error=describe(why)
+            )
+            raise _too_many(projection, one, why)
     return found
+
+
+def _too_many(projection: Projection, last: SetAside, why: Exception) -> ProjectionBroken:
+    broken = ProjectionBroken(
+        f"Projection {projection.name!r} raises for more than {MOST_ASIDE} of {BATCH:,} records or "
+        f"runs, last for that at position {last.position}: {last.error}. It stays where it is. "
+        "Mend it, and run audit_replay again."
+    )
+    broken.__cause__ = why
+    return broken
+
+
+@contextmanager
+def _broken(projection: Projection, what: str) -> Iterator[None]:
+    """What nobody's record is to blame for is told as the projection's, not as the log's.
+
+    But for a database that is away, which is that of the log.
+    """
+    try:
+        yield
+    except (AuditError, SoftTimeLimit, OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        hint = " Are its tables migrated?" if isinstance(error, ProgrammingError) else ""
+        raise ProjectionBroken(
+            f"Projection {projection.name!r} stays where it is: {what}: {describe(error)}.{hint}"
+        ) from error

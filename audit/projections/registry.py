@@ -5,8 +5,9 @@ from __future__ import annotations
 from django.utils.module_loading import import_string
 
 from audit import conf
+from audit.capture.text import describe
 from audit.exceptions import UnknownProjection
-from audit.projections.base import Projection
+from audit.projections.base import Projection, RunProjection
 from audit.projections.timelines import Timelines
 
 
@@ -28,7 +29,7 @@ def registered() -> list[Projection]:
 
 
 def named(names: list[str]) -> list[Projection]:
-    """Those of these names; without a name all.
+    """Those of these names, and the timelines before them; without a name all.
 
     Raises:
         UnknownProjection: there is none of that name, or the setting names what is none.
@@ -41,7 +42,18 @@ def named(names: list[str]) -> list[Projection]:
                 f"There is no projection {name!r}. There are: {', '.join(known)}. A host's own are "
                 "named in BAMBOO_AUDIT['PROJECTIONS']."
             )
-    return [each for each in every if not names or each.name in names]
+    # The timelines' tables tell others which runs a gap concerns: they are caught up first.
+    return [each for each in every if not names or each.name in (Timelines.name, *names)]
+
+
+def _missing(found: type[Projection]) -> str:
+    """The method that it has to have and has not."""
+    if found.apply is Projection.apply:
+        return "apply"
+    by_runs = issubclass(found, RunProjection) and found.apply is RunProjection.apply
+    if by_runs and found.apply_run is RunProjection.apply_run:  # type: ignore[attr-defined]
+        return "apply_run"
+    return "reset" if found.reset is Projection.reset else ""
 
 
 def _load(path: str) -> Projection:
@@ -58,4 +70,11 @@ def _load(path: str) -> Projection:
         raise UnknownProjection(f'{where}, which has no name: give it one, name = "…".')
     if type(found.version) is not int or found.version < 1:
         raise UnknownProjection(f"{where}, whose version is no whole number from 1 on.")
-    return found()
+    if isinstance(found.event_types, str):
+        raise UnknownProjection(f"{where}, whose event_types are one text: make them a list.")
+    if missing := _missing(found):
+        raise UnknownProjection(f"{where}, which has no {missing}().")
+    try:
+        return found()
+    except Exception as error:
+        raise UnknownProjection(f"{where}, which cannot be made: {describe(error)}") from error

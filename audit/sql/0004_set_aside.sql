@@ -8,9 +8,12 @@ CREATE TABLE {schema}.bamboo_audit_recordsetaside (
     whole_run boolean NOT NULL,
     error text NOT NULL,
     set_aside_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- One column for who needs one; the key itself is the two together.
-    id text GENERATED ALWAYS AS (projection || '/' || position::text) STORED,
-    PRIMARY KEY (projection, position)
+    -- One column for who needs one; the key itself is the three together.
+    id text GENERATED ALWAYS AS (
+        projection || '/' || position::text || '/' || root_pipeline_id
+    ) STORED,
+    -- One gap may concern many runs.
+    PRIMARY KEY (projection, position, root_pipeline_id)
 );
 
 COMMENT ON TABLE {schema}.bamboo_audit_recordsetaside IS

@@ -15,8 +15,9 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.pid IS DISTINCT FROM pg_backend_pid()
 
 -- end_frozen --
--- End the appends that wait for the next piece of their batch for too long: only a COPY is active
--- while its server process waits for its client. Those of another role are not ours to end.
+-- End the appends whose batch is under way for too long and waits for its next piece: only a COPY
+-- is active while its server process waits for its client, and only a shipper moves writers on in
+-- the same message. What a host copies itself is not ours to end, nor what another role does.
 WITH frozen AS MATERIALIZED (
     SELECT l.pid, a.state_change
     FROM pg_locks AS l
@@ -28,6 +29,7 @@ WITH frozen AS MATERIALIZED (
       AND l.pid <> pg_backend_pid()
       AND a.state = 'active' AND a.wait_event = 'ClientRead'
       AND a.state_change < clock_timestamp() - %(patience)s::interval
+      AND a.query LIKE '%%bamboo\_audit\_advance(%%'
       AND a.usename = current_user
 )
 SELECT pid, state_change FROM frozen WHERE pg_terminate_backend(pid)
@@ -47,7 +49,7 @@ ORDER BY name
 -- add_checkpoint --
 -- Make a projection known; one that is known stays as it is.
 INSERT INTO bamboo_audit_projectioncheckpoint (name, version, position)
-VALUES (%(name)s, %(version)s, 0)
+VALUES (%(name)s, 0, 0)
 ON CONFLICT (name) DO NOTHING
 
 -- move_checkpoint --
@@ -56,13 +58,26 @@ UPDATE bamboo_audit_projectioncheckpoint
 SET version = %(version)s, position = %(position)s, updated_at = clock_timestamp()
 WHERE name = %(name)s
 
+-- checkpoint_position --
+-- How far a projection is.
+SELECT position FROM bamboo_audit_projectioncheckpoint WHERE name = %(name)s
+
+-- count_aside --
+-- How many records and runs a projection has set aside after a position.
+SELECT count(*) FROM bamboo_audit_recordsetaside
+WHERE projection = %(projection)s AND position > %(after)s
+
 -- set_aside --
--- A projection goes on without a record, or without a run.
+-- A projection goes on without a record, or without a run, which is told by its last record only.
+WITH earlier AS (
+    DELETE FROM bamboo_audit_recordsetaside
+    WHERE projection = %(projection)s AND whole_run AND %(whole_run)s
+      AND root_pipeline_id = %(root)s AND position <> %(position)s
+)
 INSERT INTO bamboo_audit_recordsetaside (projection, position, root_pipeline_id, whole_run, error)
 VALUES (%(projection)s, %(position)s, %(root)s, %(whole_run)s, %(error)s)
-ON CONFLICT (projection, position) DO UPDATE SET
-    (root_pipeline_id, whole_run, error, set_aside_at) =
-    (excluded.root_pipeline_id, excluded.whole_run, excluded.error, clock_timestamp())
+ON CONFLICT (projection, position, root_pipeline_id) DO UPDATE SET
+    (whole_run, error, set_aside_at) = (excluded.whole_run, excluded.error, clock_timestamp())
 
 -- take_back_runs --
 -- Runs that a projection could not fold before, and now could.

@@ -16,6 +16,7 @@ from audit.capture.record import Record
 from audit.capture.writer import Stamp
 from audit.log import append, settled
 from audit.projections import Batch, Projection, projector
+from audit.projections.timelines import Timelines
 
 SAMPLE: Final = "sample.jsonl"
 """Records of the real engine, of five runs with failures, retries, skips, polls and pauses."""
@@ -91,7 +92,7 @@ class ProjectionContract:
                 raise _Killed
 
         try:
-            projector.catch_up([Interrupted()])
+            projector.catch_up([*self._before(), Interrupted()])
         except _Killed:
             pass
         else:
@@ -114,9 +115,13 @@ class ProjectionContract:
         return self._read()
 
     def _catch_up(self, size: int = projector.BATCH) -> None:
-        (progress,) = projector.catch_up([self.projection()], size)
-        if progress.set_aside:
-            raise AssertionError(f"apply() raises for some records: {progress.set_aside}")
+        for progress in projector.catch_up([*self._before(), self.projection()], size):
+            if progress.set_aside:
+                raise AssertionError(f"apply() raises for some records: {progress.set_aside}")
+
+    def _before(self) -> list[Projection]:
+        """No other goes further than the timelines are."""
+        return [] if issubclass(self.projection, Timelines) else [Timelines()]
 
     def _read(self) -> list[Any]:
         return list(self.rows())

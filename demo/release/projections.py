@@ -14,11 +14,12 @@ class AttemptTimes(RunProjection):
     name = "attempt_times"
 
     def apply_run(self, run: RunTimeline) -> None:
-        AttemptTime.objects.filter(root_pipeline_id=run.root_pipeline_id).delete()
-        AttemptTime.objects.bulk_create(attempts_of(run))
+        table = AttemptTime.objects.using(self.using)
+        table.filter(root_pipeline_id=run.root_pipeline_id).delete()
+        table.bulk_create(attempts_of(run))
 
     def reset(self) -> None:
-        AttemptTime.objects.all().delete()
+        AttemptTime.objects.using(self.using).all().delete()
 
 
 def attempts_of(run: RunTimeline) -> Iterator[AttemptTime]:

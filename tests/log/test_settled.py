@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import connections
+from psycopg.pq import ExecStatus
 
 from audit import conf
 from audit.log import settled
@@ -204,18 +205,28 @@ def test_writers_that_commit_late_abort_and_linger_lose_nothing(head):
 def test_who_is_frozen_in_mid_copy_is_ended(head, monkeypatch, caplog):
     monkeypatch.setattr(settled, "FROZEN_AFTER", datetime.timedelta(seconds=0.3))
     before = head.look()
-    with session() as frozen, session() as patient, session() as other:
+    with session() as frozen, session() as patient, session() as copying, session() as other:
         insert(patient)  # of a host's own transaction, which takes its time: not ours to end
-        frozen.execute(ANNOUNCE)
+        insert(copying)  # and of one that goes on to copy something itself
+        begin_copy(copying, COPY)
+        begin_copy(frozen, f"BEGIN; {ADVANCE}; {COPY}")
         late = insert(other)
         other.commit()
-        with pytest.raises(psycopg.OperationalError, match="terminating connection"):
-            stand_still(frozen, head)
-        assert head.look() == before, "the other one is waited for"
-        assert patient.info.backend_pid in pids()
+        deadline = time.monotonic() + 20
+        while frozen.info.backend_pid in pids() and time.monotonic() < deadline:
+            assert head.look() == before
+            time.sleep(0.05)
+        time.sleep(0.2)
+        assert head.look() == before, "the others are waited for"
+        assert pids() == {patient.info.backend_pid, copying.info.backend_pid}
         patient.commit()
+        copying.pgconn.put_copy_end()
+        while copying.pgconn.get_result() is not None:
+            pass
+        copying.rollback()
         assert head.look() == late
-    assert "has ended the append in server process" in caplog.text
+        frozen.close()  # it is gone, and does not know
+    assert caplog.text.count("has ended the append in server process") == 1
 
 
 COPY = """
@@ -223,17 +234,16 @@ COPY = """
         writer_position, occurred_at, writer_id, event_type, data, context
     ) FROM STDIN
 """
+ADVANCE = "SELECT bamboo_audit_advance('{}', '{}', '{}', '{}', '{}')"
 
 
-def stand_still(frozen: psycopg.Connection[Any], head: Head) -> None:
-    """In the middle of a batch, while a reader looks, until that ends it."""
-    before, deadline = head.position, time.monotonic() + 20
-    with frozen.cursor() as cursor, cursor.copy(COPY) as copy:
-        copy.write(f"1\tnow\t{uuid.uuid4()}\tx\t{{}}\t{{}}\n")
-        while frozen.info.backend_pid in pids() and time.monotonic() < deadline:
-            assert head.look() == before
-            time.sleep(0.05)
-        copy.write("never arrives")
+def begin_copy(connection: psycopg.Connection[Any], statements: str) -> None:
+    """As the shipper does, in one message; half a batch is sent."""
+    result = connection.pgconn.exec_(statements.encode())
+    assert result.status == ExecStatus.COPY_IN, result.error_message
+    connection.pgconn.put_copy_data(f"1\tnow\t{uuid.uuid4()}\tx\t{{}}\t{{}}\n".encode())
+    while connection.pgconn.flush():
+        time.sleep(0.01)
 
 
 def pids() -> set[int]:

@@ -369,7 +369,7 @@ def test_the_command_says_how_far_it_came():
             "start": position(),
             "position": position(),
             "runs": 0,
-            "set_aside": {},
+            "set_aside": [],
         }
     ]
     assert rows(mark)["PipelineTimeline"]
@@ -427,7 +427,7 @@ def test_a_run_that_cannot_be_folded_keeps_no_other_from_it(monkeypatch):
     err = StringIO()
     with pytest.raises(SystemExit):
         call_command("audit_replay", stdout=StringIO(), stderr=err)
-    assert "was set aside (OverflowError: date value out of range)" in err.getvalue()
+    assert f"run {bad} was set aside (OverflowError: date value out of range)" in err.getvalue()
     assert PipelineTimeline.objects.filter(pk__startswith=mark).count() == RUNS - 1
     aside = RecordSetAside.objects.get(root_pipeline_id=bad)
     assert aside.whole_run
@@ -451,8 +451,8 @@ def test_a_run_without_possible_rows_keeps_no_other_from_it(monkeypatch):
 
     monkeypatch.setattr(timelines.rows, "of_run", fails)
     progress = catch_up()
-    (error,) = progress.set_aside.values()
-    assert error.startswith("TypeError: Type is not JSON serializable")
+    (aside,) = progress.set_aside
+    assert aside.error.startswith("TypeError: Type is not JSON serializable")
     assert PipelineTimeline.objects.filter(pk__startswith=mark).count() == RUNS - 1
     RecordSetAside.objects.all().delete()
 
@@ -482,7 +482,8 @@ def test_a_newer_version_begins_anew_and_an_older_one_keeps_off(monkeypatch):
     expected = rows(mark)
     PipelineTimeline.objects.filter(pk__startswith=mark).update(name="of the version before")
     using = conf.get("DATABASE")
-    checkpoints.set_aside(using, "timelines", 1, root="", whole_run=False, error="old")
+    about = {"position": 1, "root_pipeline_id": "", "whole_run": False, "error": "old"}
+    checkpoints.set_aside(using, "timelines", **about)
     with monkeypatch.context() as patch:
         patch.setattr(Timelines, "version", Timelines.version + 1)
         assert catch_up().start == 0

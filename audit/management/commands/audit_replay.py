@@ -68,11 +68,13 @@ class Command(BaseCommand):
         following.follow(projections, stop, tell)
 
     def _say(self, found: projector.Progress) -> None:
-        for position, error in found.set_aside.items():
+        for each in found.set_aside:
+            what = f"the record at position {each.position:,}"
+            if each.whole_run:
+                what = f"run {words.plain(each.root_pipeline_id)}"
             self.stderr.write(
-                f"{found.name}: the record at position {position:,} was set aside "
-                f"({words.plain(error)}). It is in the log, and in RecordSetAside; what was made "
-                "before stays."
+                f"{found.name}: {what} was set aside ({words.plain(each.error)}). It is in the "
+                "log, and told in RecordSetAside; what was made of it before stays."
             )
         if found.position == found.start:
             said = f"nothing new, all is applied up to position {found.position:,}."

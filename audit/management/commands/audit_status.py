@@ -71,7 +71,8 @@ def _timelines(now: status.Status) -> Iterator[tuple[str, str]]:
         return
     newest = now.newest.position if now.newest else 0
     for one in now.appending or ():
-        yield "appending", f"server process {one.pid} since {one.since:%Y-%m-%d %H:%M:%S %Z}"
+        since = f" since {one.since:%Y-%m-%d %H:%M:%S %Z}" if one.since else ""
+        yield "appending", f"server process {one.pid}{since}"
     for each in now.checkpoints:
         behind = max(newest - each.position, 0)
         yield (
