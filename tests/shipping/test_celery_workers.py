@@ -7,7 +7,6 @@ import signal
 import time
 from importlib.util import find_spec
 
-import psycopg
 import pytest
 
 pytest.importorskip("celery")
@@ -129,10 +128,6 @@ def test_children_and_parents_of_prefork_that_are_killed(host, sender, worker):
 
 
 @NEEDS_GEVENT
-@pytest.mark.skipif(
-    tuple(int(part) for part in psycopg.__version__.split(".")[:3]) < (3, 1, 14),
-    reason="this psycopg waits in C, also where gevent has patched",
-)
 def test_shipping_does_not_hold_up_the_hub_of_gevent(host, server, sender, worker):
     """A database that does not answer for a second, in mid-batch or while it is connected to."""
     process = worker("gevent")
