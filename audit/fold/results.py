@@ -195,11 +195,15 @@ class Node(NamedTuple):
         return as_time(self.archived_us)
 
     @property
-    def finished_at(self) -> datetime.datetime | None:
+    def finished_us(self) -> int | None:
         """When it came to its end; None while something is under way."""
         if self.state == REVOKED and self.transitions:
-            return self.transitions[-1].entered_at
-        return self.archived_at if self.state in (FINISHED, FAILED) else None
+            return self.transitions[-1].entered_us
+        return self.archived_us if self.state in (FINISHED, FAILED) else None
+
+    @property
+    def finished_at(self) -> datetime.datetime | None:
+        return as_time(self.finished_us)
 
     @property
     def error(self) -> str:

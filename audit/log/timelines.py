@@ -2,72 +2,124 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-import orjson
 from django.db import connections
 
+from audit.log.values import NULL, as_line, as_lines, as_object
 from audit.sql import queries
 
-WRITE: Final = {
-    "runs": "write_runs",
-    "nodes": "write_nodes",
-    "transitions": "write_transitions",
+COLUMNS: Final = {
+    "runs": (
+        *("root_pipeline_id", "name", "tags", "state", "version", "actor", "started_at"),
+        *("finished_at", "first_at", "last_at", "expected_by", "nodes", "failed_nodes"),
+        *("attempts", "failures", "retries", "skips", "interventions", "paused", "reasons"),
+        *("actors", "writers", "first_position", "last_position"),
+    ),
+    "nodes": (
+        *("node_id", "root_pipeline_id", "parent_id", "name", "node_type", "component_code"),
+        *("template_node_id", "state", "version", "loop", "retry", "skip", "error_ignored"),
+        *("attempts", "failures", "interventions", "actors", "started_at", "finished_at"),
+        *("running", "last_error", "last_position"),
+    ),
+    "transitions": (
+        *("node_id", "ordinal", "root_pipeline_id", "from_state", "state", "entered_at"),
+        *("left_at", "version", "loop", "attempt", "cause", "cause_type", "actor", "reason"),
+        "irregular",
+    ),
 }
-"""The query that writes each kind of rows."""
-CLEAR: Final = ("clear_runs", "clear_nodes", "clear_transitions")
+"""Of each kind of rows, in the order of their tables."""
+MOST_BYTES: Final = 4 * 2**20
+"""Rows that are written at once, as JSON: the database takes 256 MB."""
+
+Row = tuple[Any, ...]
 
 
 class Rows:
-    """Rows of some runs, to be written together."""
+    """Rows of some runs, written together: those that are new or differ; what is no more goes."""
 
-    def __init__(self) -> None:
-        self.roots: list[str] = []
-        self.size = 0
-        """Bytes, as JSON."""
-        self._runs: list[bytes] = []
-        self._nodes: list[bytes] = []
-        self._transitions: list[bytes] = []
+    def __init__(self, using: str) -> None:
+        self._using = using
+        self._begin()
 
-    def add(
-        self,
-        root: str,
-        run: dict[str, Any],
-        nodes: list[dict[str, Any]],
-        transitions: list[dict[str, Any]],
-    ) -> None:
-        """The rows of one run, each a mapping of columns.
+    def _begin(self) -> None:
+        self._roots: list[str] = []
+        self._size = 0
+        self._objects: dict[str, list[bytes]] = {kind: [] for kind in COLUMNS}
+
+    def add(self, root: str, run: Row, nodes: Sequence[Row], transitions: Sequence[Row]) -> None:
+        """The rows of one run.
 
         Raises:
             TypeError: JSON does not take a value; then nothing is added.
         """
-        made = ([orjson.dumps(row) for row in rows] for rows in ([run], nodes, transitions))
-        for known, fresh in zip(
-            (self._runs, self._nodes, self._transitions), list(made), strict=True
-        ):
-            known += fresh
-            self.size += sum(map(len, fresh))
-        self.roots.append(root)
+        made = {
+            kind: [as_object(COLUMNS[kind], row) for row in rows]
+            for kind, rows in zip(COLUMNS, ([run], nodes, transitions), strict=True)
+        }
+        for kind, objects in made.items():
+            self._objects[kind] += objects
+            self._size += sum(map(len, objects))
+        self._roots.append(root)
 
-    def parameters(self, kind: str) -> dict[str, Any]:
-        """For the query that writes this kind of rows."""
-        found: list[bytes] = getattr(self, f"_{kind}")
-        return {"rows": (b"[" + b",".join(found) + b"]").decode(), "roots": self.roots}
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to write."""
+        return self._size > MOST_BYTES
+
+    def write(self) -> None:
+        """Write what was added."""
+        if self._roots:
+            for kind, objects in self._objects.items():
+                rows = (b"[" + b",".join(objects) + b"]").decode()
+                _execute(self._using, f"write_{kind}", {"rows": rows, "roots": self._roots})
+        self._begin()
 
 
-def write(using: str, rows: Rows) -> None:
-    """Write the rows of some runs: those that are new or differ; those that are no more go."""
-    if rows.roots:
-        for kind in WRITE:
-            _execute(using, WRITE[kind], rows.parameters(kind))
+class Load:
+    """Rows of runs that the tables have nothing of yet, and that have no keys so far."""
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+        self._lines: dict[str, list[str]] = {kind: [] for kind in COLUMNS}
+
+    def add(self, root: str, run: Row, nodes: Sequence[Row], transitions: Sequence[Row]) -> None:
+        """The rows of one run.
+
+        Raises:
+            TypeError: JSON does not take a value; then nothing is added.
+        """
+        self._lines["runs"].append(as_line(run))
+        self._lines["nodes"].append(as_lines(nodes))
+        self._lines["transitions"].append(as_lines(transitions))
+
+    @property
+    def is_full(self) -> bool:
+        """Never: a load is as large as a shard."""
+        return False
+
+    def write(self) -> None:
+        """Write what was added."""
+        with connections[self._using].cursor() as cursor:
+            for kind, lines in self._lines.items():
+                statement = queries()[f"load_{kind}"].format(null=NULL)
+                with cursor.cursor.copy(statement) as copy:
+                    copy.write("".join(lines))
+
+
+def make_keys(using: str) -> None:
+    """After a load: of rows that two runs have of one node one stays, and keys are made."""
+    for query in ("settle_nodes", "settle_transitions", "key_runs", "key_nodes", "key_transitions"):
+        _execute(using, query)
 
 
 def clear(using: str) -> None:
     """Delete all rows."""
-    for query in CLEAR:
-        _execute(using, query, {})
+    for kind in COLUMNS:
+        _execute(using, f"clear_{kind}")
 
 
-def _execute(using: str, query: str, parameters: dict[str, Any]) -> None:
+def _execute(using: str, query: str, parameters: dict[str, Any] | None = None) -> None:
     with connections[using].cursor() as cursor:
         cursor.execute(queries()[query], parameters)

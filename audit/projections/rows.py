@@ -1,23 +1,27 @@
-"""The rows of a folded run: facts of its records only, so whoever makes them makes the same."""
+"""The rows of a folded run: facts of its records only, so whoever makes them makes the same.
+
+Each is a tuple of its table's columns, in the order of ``audit.log.timelines``.
+"""
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable
 from typing import Any, Final
 
 from audit.fold import RunTimeline
+from audit.fold.clock import as_us
 from audit.fold.completeness import Gap, expected_by, reasons
 from audit.fold.operations import DONE
 from audit.fold.results import Intervention, Node, Transition
 from audit.fold.states import FAILED, FINISHED, LOOP_READY, READY, RUNNING, SUSPENDED
 from audit.fold.waiting import waits
+from audit.log.values import interval_text, list_text, time_text
 
 MAX_TEXT: Final = 255
 """Characters of names, codes and actors: indexes take no long ones. The log has them whole."""
 MAX_ERROR: Final = 10_000
 
-Row = dict[str, Any]
+Row = tuple[Any, ...]
 
 
 def of_run(run: RunTimeline, gaps: Iterable[Gap]) -> Row:
@@ -26,32 +30,33 @@ def of_run(run: RunTimeline, gaps: Iterable[Gap]) -> Row:
     inner = [node for node in run.nodes.values() if node is not root]
     changes = [each for node in inner for each in node.transitions]
     actor = run.start.actor if run.start is not None else ""
-    return {
-        "root_pipeline_id": run.root_pipeline_id,
-        "name": root.place.name[:MAX_TEXT],
-        "tags": run.tags,
-        "state": root.state[:MAX_TEXT],
-        "version": root.version,
-        "actor": actor[:MAX_TEXT],
-        "started_at": root.started_at,
-        "finished_at": root.finished_at,
-        "first_at": facts.first_at,
-        "last_at": facts.last_at,
-        "expected_by": None if run.is_over else expected_by(run, waits(run)),
-        "nodes": len(inner),
-        "failed_nodes": 0 if run.is_over else sum(node.state == FAILED for node in inner),
-        "attempts": sum(len(node.attempts) for node in inner),
-        "failures": _count(changes, "", FAILED),
-        "retries": _count(changes, FAILED, READY, LOOP_READY),
-        "skips": _count([each for each in changes if not each.irregular], FAILED, FINISHED),
-        "interventions": sum(each.outcome == DONE for each in run.interventions),
-        "paused": _seconds(root.transitions, SUSPENDED),
-        "reasons": [reason._asdict() for reason in reasons(run, gaps)],
-        "actors": _actors([actor, *(each.cause.actor for each in run.interventions)]),
-        "writers": sorted(facts.writers),
-        "first_position": facts.first_position,
-        "last_position": facts.last_position,
-    }
+    expected = None if run.is_over else expected_by(run, waits(run))
+    return (
+        run.root_pipeline_id,
+        root.place.name[:MAX_TEXT],
+        run.tags,
+        root.state[:MAX_TEXT],
+        root.version,
+        actor[:MAX_TEXT],
+        time_text(root.started_us),
+        time_text(root.finished_us),
+        time_text(as_us(facts.first_at)),
+        time_text(as_us(facts.last_at)),
+        time_text(None if expected is None else as_us(expected)),
+        len(inner),
+        0 if run.is_over else sum(node.state == FAILED for node in inner),
+        sum(len(node.attempts) for node in inner),
+        sum(each.state == FAILED for each in changes),
+        _count(changes, FAILED, READY, LOOP_READY),
+        _count([each for each in changes if not each.irregular], FAILED, FINISHED),
+        sum(each.outcome == DONE for each in run.interventions),
+        interval_text(_us(root.transitions, SUSPENDED)),
+        [reason._asdict() for reason in reasons(run, gaps)],
+        list_text(_actors([actor, *(each.cause.actor for each in run.interventions)])),
+        list_text(sorted(facts.writers)),
+        facts.first_position,
+        facts.last_position,
+    )
 
 
 def of_nodes(run: RunTimeline) -> list[Row]:
@@ -63,66 +68,65 @@ def of_nodes(run: RunTimeline) -> list[Row]:
     # Of a run that never came to be its nodes may be another's: the engine refuses a tree whose
     # nodes it knows already.
     is_real = run.facts.handed_over or not run.facts.started
+    root, root_id = run.pipeline, run.root_pipeline_id
     return [
-        _of_node(run, node, done.get(node.place.node_id, []), last.get(node.place.node_id, 0))
-        for node in run.nodes.values()
-        if node is not run.pipeline and (node.state or is_real)
+        _of_node(root_id, node, done.get(node_id, ()), last.get(node_id, 0))
+        for node_id, node in run.nodes.items()
+        if node is not root and (node.state or is_real)
     ]
 
 
 def _of_node(
-    run: RunTimeline, node: Node, interventions: list[Intervention], last_position: int
+    root_id: str, node: Node, interventions: Iterable[Intervention], last_position: int
 ) -> Row:
-    place = node.place
-    return {
-        "node_id": place.node_id,
-        "root_pipeline_id": run.root_pipeline_id,
-        "parent_id": place.parent_id or node.parent_id,
-        "name": place.name[:MAX_TEXT],
-        "node_type": place.node_type[:MAX_TEXT],
-        "component_code": place.component_code[:MAX_TEXT],
-        "template_node_id": place.template_node_id[:MAX_TEXT],
-        "state": node.state[:MAX_TEXT],
-        "version": node.version,
-        "loop": node.loop,
-        "retry": node.retry,
-        "skip": node.skip,
-        "error_ignored": node.error_ignored,
-        "attempts": len(node.attempts),
-        "failures": _count(node.transitions, "", FAILED),
-        "interventions": sum(each.outcome == DONE for each in interventions),
-        "actors": _actors(each.cause.actor for each in interventions),
-        "started_at": node.started_at,
-        "finished_at": node.finished_at,
-        "running": _seconds(node.transitions, RUNNING),
-        "last_error": node.error[:MAX_ERROR],
-        "last_position": last_position,
-    }
+    place, failures, running = node.place, 0, 0
+    for each in node.transitions:
+        if each.state == RUNNING and each.left_us is not None:
+            running += each.left_us - each.entered_us
+        elif each.state == FAILED:
+            failures += 1
+    return (
+        place.node_id,
+        root_id,
+        place.parent_id or node.parent_id,
+        place.name[:MAX_TEXT],
+        place.node_type[:MAX_TEXT],
+        place.component_code[:MAX_TEXT],
+        place.template_node_id[:MAX_TEXT],
+        node.state[:MAX_TEXT],
+        node.version,
+        node.loop,
+        node.retry,
+        node.skip,
+        node.error_ignored,
+        len(node.attempts),
+        failures,
+        sum(each.outcome == DONE for each in interventions) if interventions else 0,
+        list_text(_actors(each.cause.actor for each in interventions)) if interventions else "{}",
+        time_text(node.started_us),
+        time_text(node.finished_us),
+        interval_text(running),
+        node.error[:MAX_ERROR],
+        last_position,
+    )
 
 
 def of_transitions(run: RunTimeline) -> list[Row]:
     """The rows of the transitions of the run and of its nodes."""
-    return [
-        {
-            "node_id": each.node_id,
-            "ordinal": each.ordinal,
-            "root_pipeline_id": run.root_pipeline_id,
-            "from_state": each.from_state[:MAX_TEXT],
-            "state": each.state[:MAX_TEXT],
-            "entered_at": each.entered_at,
-            "left_at": each.left_at,
-            "version": each.version,
-            "loop": each.loop,
-            "attempt": each.attempt,
-            "cause": each.cause.position,
-            "cause_type": each.cause.event_type,
-            "actor": each.cause.actor[:MAX_TEXT],
-            "reason": each.cause.reason[:MAX_ERROR],
-            "irregular": each.irregular,
-        }
-        for node in run.nodes.values()
-        for each in node.transitions
-    ]
+    root_id = run.root_pipeline_id
+    found: list[Row] = []
+    for node in run.nodes.values():
+        for each in node.transitions:
+            node_id, no, before, state, entered, left, version, loop, attempt, cause, odd = each
+            position, event_type, actor, _, reason, _ = cause
+            found.append(
+                (
+                    *(node_id, no, root_id, before[:MAX_TEXT], state[:MAX_TEXT]),
+                    *(time_text(entered), time_text(left), version, loop, attempt),
+                    *(position, event_type, actor[:MAX_TEXT], reason[:MAX_ERROR], odd),
+                )
+            )
+    return found
 
 
 def _actors(names: Iterable[str]) -> list[str]:
@@ -130,16 +134,14 @@ def _actors(names: Iterable[str]) -> list[str]:
 
 
 def _count(transitions: Iterable[Transition], before: str, *states: str) -> int:
-    """How many transitions lead to one of these states; ``before``: from that one only."""
+    """How many transitions lead from a state to one of these."""
+    return sum(each.from_state == before and each.state in states for each in transitions)
+
+
+def _us(transitions: Iterable[Transition], state: str) -> int:
+    """How long it was in a state that it has left."""
     return sum(
-        each.state in states and (not before or each.from_state == before) for each in transitions
+        each.left_us - each.entered_us
+        for each in transitions
+        if each.state == state and each.left_us is not None
     )
-
-
-def _seconds(transitions: Iterable[Transition], state: str) -> str:
-    """How long it was in a state that it has left, as PostgreSQL reads intervals."""
-    total = datetime.timedelta()
-    for each in transitions:
-        if each.state == state and each.left_at is not None:
-            total += each.left_at - each.entered_at
-    return f"{total // datetime.timedelta(microseconds=1)} microseconds"

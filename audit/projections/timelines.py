@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from audit.log import timelines
 from audit.projections import rows
-from audit.projections.base import Projection
+from audit.projections.base import RunProjection
 from audit.projections.batch import Batch
 
-MOST_BYTES: Final = 4 * 2**20
-"""Rows that are written at once, as JSON: the database takes 256 MB."""
 
-
-class Timelines(Projection):
+class Timelines(RunProjection):
     """``PipelineTimeline``, ``NodeTimeline`` and ``StateTransition``."""
 
     name: ClassVar[str] = "timelines"
@@ -21,19 +18,29 @@ class Timelines(Projection):
     """2: a worker that ended while its node was forced to fail is no skip."""
 
     def apply(self, batch: Batch) -> None:
-        written = timelines.Rows()
-        for run in batch.timelines():
-            with batch.leaving_out(run.root_pipeline_id):
-                written.add(
-                    run.root_pipeline_id,
-                    rows.of_run(run, batch.gaps(run)),
-                    rows.of_nodes(run),
-                    rows.of_transitions(run),
-                )
-            if written.size > MOST_BYTES:
-                timelines.write(batch.using, written)
-                written = timelines.Rows()
-        timelines.write(batch.using, written)
+        """The rows of many runs at once."""
+        _write(batch, timelines.Rows(batch.using))
+
+    def load(self, batch: Batch) -> None:
+        """The same into tables without keys, which are made when all is there."""
+        _write(batch, timelines.Load(batch.using))
+
+    def loaded(self) -> None:
+        timelines.make_keys(self.using)
 
     def reset(self) -> None:
         timelines.clear(self.using)
+
+
+def _write(batch: Batch, written: timelines.Rows | timelines.Load) -> None:
+    for run in batch.timelines():
+        with batch.leaving_out(run.root_pipeline_id):
+            written.add(
+                run.root_pipeline_id,
+                rows.of_run(run, batch.gaps(run)),
+                rows.of_nodes(run),
+                rows.of_transitions(run),
+            )
+        if written.is_full:
+            written.write()
+    written.write()

@@ -158,3 +158,73 @@ DELETE FROM bamboo_audit_nodetimeline
 -- clear_transitions --
 -- Delete all transitions.
 DELETE FROM bamboo_audit_statetransition
+
+-- load_runs --
+-- Rows of runs into a table that has none of them.
+COPY bamboo_audit_pipelinetimeline FROM STDIN WITH (NULL '{null}')
+
+-- load_nodes --
+-- Rows of nodes into a table that has none of these runs.
+COPY bamboo_audit_nodetimeline FROM STDIN WITH (NULL '{null}')
+
+-- load_transitions --
+-- Transitions into a table that has none of these runs.
+COPY bamboo_audit_statetransition (
+    node_id, ordinal, root_pipeline_id, from_state, state, entered_at, left_at, version, loop,
+    attempt, cause, cause_type, actor, reason, irregular
+) FROM STDIN WITH (NULL '{null}')
+
+-- settle_nodes --
+-- Where several runs have a row of the same node, keep the one that write_nodes would have kept.
+WITH twice AS (
+    SELECT node_id FROM bamboo_audit_nodetimeline GROUP BY node_id HAVING count(*) > 1
+), ranked AS (
+    SELECT old.ctid AS place, row_number() OVER (
+        PARTITION BY node_id ORDER BY state <> '' DESC, last_position DESC, root_pipeline_id DESC
+    ) AS rank
+    FROM bamboo_audit_nodetimeline AS old
+    WHERE node_id IN (SELECT node_id FROM twice)
+)
+DELETE FROM bamboo_audit_nodetimeline
+WHERE ctid = ANY (ARRAY(SELECT place FROM ranked WHERE rank > 1))
+
+-- settle_transitions --
+-- The same of transitions.
+WITH twice AS (
+    SELECT node_id, ordinal FROM bamboo_audit_statetransition
+    GROUP BY node_id, ordinal HAVING count(*) > 1
+), ranked AS (
+    SELECT old.ctid AS place, row_number() OVER (
+        PARTITION BY node_id, ordinal ORDER BY root_pipeline_id DESC
+    ) AS rank
+    FROM bamboo_audit_statetransition AS old
+    WHERE (node_id, ordinal) IN (SELECT node_id, ordinal FROM twice)
+)
+DELETE FROM bamboo_audit_statetransition
+WHERE ctid = ANY (ARRAY(SELECT place FROM ranked WHERE rank > 1))
+
+-- key_runs --
+-- After a load; whoever is here a second time finds it.
+CREATE UNIQUE INDEX IF NOT EXISTS loaded_runs
+ON bamboo_audit_pipelinetimeline (root_pipeline_id)
+
+-- key_nodes --
+-- After a load: what write_nodes finds a node and a run's nodes by.
+DO $$
+BEGIN
+    CREATE UNIQUE INDEX IF NOT EXISTS loaded_nodes ON bamboo_audit_nodetimeline (node_id);
+    CREATE INDEX IF NOT EXISTS loaded_nodes_of_run
+    ON bamboo_audit_nodetimeline (root_pipeline_id);
+END
+$$
+
+-- key_transitions --
+-- The same for transitions.
+DO $$
+BEGIN
+    CREATE UNIQUE INDEX IF NOT EXISTS loaded_transitions
+    ON bamboo_audit_statetransition (node_id, ordinal);
+    CREATE INDEX IF NOT EXISTS loaded_transitions_of_run
+    ON bamboo_audit_statetransition (root_pipeline_id);
+END
+$$

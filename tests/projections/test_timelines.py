@@ -446,7 +446,7 @@ def test_a_run_without_possible_rows_keeps_no_other_from_it(monkeypatch):
 
     def fails(run, gaps):
         if run.root_pipeline_id == f"{mark}1/run":
-            return {"tags": object()}
+            return (object(), *of_run(run, gaps)[1:])
         return of_run(run, gaps)
 
     monkeypatch.setattr(timelines.rows, "of_run", fails)
@@ -471,7 +471,7 @@ def test_many_rows_are_written_in_parts(monkeypatch):
     expected = rows(mark)
     clear(mark)
     rewind(before)
-    monkeypatch.setattr(timelines, "MOST_BYTES", 1)
+    monkeypatch.setattr(timelines.timelines, "MOST_BYTES", 1)
     catch_up()
     assert rows(mark) == expected
 
