@@ -11,6 +11,7 @@ AuditError
 ├── NotRecorded
 ├── UnknownProjection
 ├── ProjectionBroken
+├── RebuildRefused
 ├── SpoolUnusable
 │   └── SpoolFull
 ├── SpoolCorrupted
@@ -67,6 +68,10 @@ class UnknownProjection(AuditError):
 
 class ProjectionBroken(AuditError):
     """A projection raises for too many records for that to be the records' fault."""
+
+
+class RebuildRefused(AuditError):
+    """Projections cannot be made anew as it was asked for. Nothing was changed."""
 
 
 class SpoolUnusable(AuditError):

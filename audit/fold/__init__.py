@@ -10,7 +10,7 @@ from audit.fold.record import Record, in_order
 from audit.fold.results import RunTimeline
 from audit.fold.run import ENGINE_SENDER, RunBuilder
 
-__all__ = ["Record", "RunTimeline", "fold"]
+__all__ = ["ENGINE_SENDER", "Record", "RunTimeline", "fold"]
 
 
 def fold(root_pipeline_id: str, records: Iterable[Record]) -> RunTimeline | None:

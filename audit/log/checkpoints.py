@@ -45,15 +45,29 @@ def lock(using: str, name: str) -> Checkpoint:
 
     One that is not known is of version 0, which is older than all.
     """
-    _execute(using, "add_checkpoint", {"name": name})
+    begin(using, name, 0, 0)
     ((found, position),) = rows(using, "lock_checkpoint", {"name": name})
     return Checkpoint(found, position)
 
 
+def begin(using: str, name: str, version: int, position: int) -> None:
+    """Make a projection known; one that is known stays as it is."""
+    _execute(using, "begin_checkpoint", {"name": name, "version": version, "position": position})
+
+
 def position(using: str, name: str) -> int:
     """Up to where a projection has applied the log, as somebody else may be moving it on."""
-    found = rows(using, "checkpoint_position", {"name": name})
-    return int(found[0][0]) if found else 0
+    return _checkpoint(using, name).position
+
+
+def version(using: str, name: str) -> int:
+    """The version of a projection that made its rows; 0: there are none."""
+    return _checkpoint(using, name).version
+
+
+def _checkpoint(using: str, name: str) -> Checkpoint:
+    found = rows(using, "checkpoint", {"name": name})
+    return Checkpoint._make(found[0]) if found else Checkpoint(0, 0)
 
 
 def count_aside(using: str, name: str, after: int) -> int:

@@ -18,6 +18,8 @@ from audit.log import facts
 from audit.log.append import create_partitions
 
 TABLE = "bamboo_audit_pipelineeventrecord"
+NEXT = "bamboo_audit_next_"
+"""With the log's schema the name of that beside it, in which projections are rebuilt."""
 OLDEST_SERVER = 140000
 
 
@@ -35,6 +37,7 @@ def rendered(connection: Connection[Any], file_name: str, schema: str, **roles: 
     names: dict[str, compose.Composable] = {
         "schema": compose.Identifier(schema),
         "schema_text": as_text(schema),
+        "next": compose.Identifier(NEXT + schema),
         "table_text": as_text(schema, TABLE),
     }
     for name, role in roles.items():

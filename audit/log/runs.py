@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from audit.fold import tree
@@ -14,7 +14,9 @@ from audit.log.rows import parsed, rows
 
 def find_root(using: str, any_id: str) -> str | None:
     """The run that an id belongs to: its own, or that of a node or subprocess with records."""
-    found = rows(using, "roots", {"ids": [any_id]})
+    if not (any_id.isprintable() and any_id.isascii()):
+        return None  # no column holds it; a command line brings anything
+    found = rows(using, "roots", {"ids": [any_id]}) if any_id else []
     return str(found[0][1]) if found else None
 
 
@@ -30,7 +32,14 @@ def records(using: str, root: str, until: datetime.datetime | None = None) -> li
     if not any(trees):
         nodes |= {node for (node,) in rows(using, "run_nodes", {"root": root})}
     nodes.update(*trees)
-    return own + _records(rows(using, "rootless_records", {"nodes": sorted(nodes), "until": until}))
+    return own + rootless(using, nodes, until)
+
+
+def rootless(
+    using: str, nodes: Iterable[str], until: datetime.datetime | None = None
+) -> list[Record]:
+    """Operations on some nodes and pipelines that were stored before anybody knew their run."""
+    return _records(rows(using, "rootless_records", {"nodes": sorted(nodes), "until": until}))
 
 
 def _records(found: list[Any]) -> list[Record]:
@@ -80,3 +89,10 @@ def recording_began(using: str) -> datetime.datetime | None:
     """When the log's first record was stored; None where there is none."""
     found = rows(using, "recording_began")
     return found[0][0] if found else None
+
+
+def between(
+    using: str, since: datetime.datetime | None, until: datetime.datetime | None
+) -> set[str]:
+    """The runs of which anything was recorded in a time; ``until`` is exclusive."""
+    return {root for (root,) in rows(using, "runs_between", {"since": since, "until": until})}

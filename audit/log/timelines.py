@@ -30,6 +30,23 @@ COLUMNS: Final = {
     ),
 }
 """Of each kind of rows, in the order of their tables."""
+WRITE: Final = {
+    "runs": "write_runs",
+    "nodes": "write_nodes",
+    "transitions": "write_transitions",
+}
+LOAD: Final = {
+    "runs": "load_runs",
+    "nodes": "load_nodes",
+    "transitions": "load_transitions",
+}
+CLEAR: Final = ("clear_runs", "clear_nodes", "clear_transitions")
+AFTER_LOAD: Final = (
+    *("settle_nodes", "settle_transitions", "key_runs", "key_nodes", "key_transitions"),
+    *("find_loaded_nodes", "find_loaded_transitions"),
+)
+"""Of rows that two runs have of one node one stays; then there are keys, and the indexes by which
+a run's rows are found."""
 MOST_BYTES: Final = 4 * 2**20
 """Rows that are written at once, as JSON: the database takes 256 MB."""
 
@@ -73,7 +90,7 @@ class Rows:
         if self._roots:
             for kind, objects in self._objects.items():
                 rows = (b"[" + b",".join(objects) + b"]").decode()
-                _execute(self._using, f"write_{kind}", {"rows": rows, "roots": self._roots})
+                _execute(self._using, WRITE[kind], {"rows": rows, "roots": self._roots})
         self._begin()
 
 
@@ -103,21 +120,21 @@ class Load:
         """Write what was added."""
         with connections[self._using].cursor() as cursor:
             for kind, lines in self._lines.items():
-                statement = queries()[f"load_{kind}"].format(null=NULL)
+                statement = queries()[LOAD[kind]].format(null=NULL)
                 with cursor.cursor.copy(statement) as copy:
                     copy.write("".join(lines))
 
 
 def make_keys(using: str) -> None:
-    """After a load: of rows that two runs have of one node one stays, and keys are made."""
-    for query in ("settle_nodes", "settle_transitions", "key_runs", "key_nodes", "key_transitions"):
+    """After a load; whoever does it a second time finds all done."""
+    for query in AFTER_LOAD:
         _execute(using, query)
 
 
 def clear(using: str) -> None:
     """Delete all rows."""
-    for kind in COLUMNS:
-        _execute(using, f"clear_{kind}")
+    for query in CLEAR:
+        _execute(using, query)
 
 
 def _execute(using: str, query: str, parameters: dict[str, Any] | None = None) -> None:

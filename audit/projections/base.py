@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import ClassVar
 
+from django.apps import apps
+from django.db.models import Model
+
 from audit import conf
 from audit.fold import RunTimeline
 from audit.projections.batch import Batch
@@ -25,11 +28,25 @@ class Projection:
     """Raise it when ``apply`` makes other rows of the same records: then it begins anew."""
     event_types: ClassVar[Collection[str] | None] = None
     """Those that it wants as ``batch.records``; None: all."""
+    models: ClassVar[Collection[type[Model] | str]] = ()
+    """The tables that it writes to, and nobody else: models, or their labels (``"shop.Plugin"``).
+    A rebuild makes them anew beside those that serve; without them, a new version begins with
+    empty tables."""
+    keyless: ClassVar[bool] = False
+    """Whether ``load`` wants tables without keys."""
 
     @property
     def using(self) -> str:
         """The alias of the log's database: write there, and nowhere else."""
         return str(conf.get("DATABASE"))
+
+    def tables(self) -> list[type[Model]]:
+        """Its ``models``, looked up.
+
+        Raises:
+            LookupError: there is no model of that label.
+        """
+        return [apps.get_model(each) if isinstance(each, str) else each for each in self.models]
 
     def apply(self, batch: Batch) -> None:
         """Write what follows from some records.
@@ -42,6 +59,13 @@ class Projection:
     def reset(self) -> None:
         """Delete all that it ever wrote, in the transaction in which it begins anew."""
         raise NotImplementedError(f"{type(self).__name__} has no reset().")
+
+    def load(self, batch: Batch) -> None:
+        """As ``apply``, where a rebuild knows that nothing of these runs is in the tables yet."""
+        self.apply(batch)
+
+    def loaded(self) -> None:
+        """Called when a rebuild has loaded all."""
 
 
 class RunProjection(Projection):

@@ -6,10 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from django.db import DataError, Error, IntegrityError, connections, transaction
+from django.db import (
+    DataError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    connections,
+    transaction,
+)
 from django.db.transaction import TransactionManagementError
 
-from audit.exceptions import AuditError, SoftTimeLimit
+from audit.capture.text import describe
+from audit.exceptions import AuditError, ProjectionBroken, SoftTimeLimit
 from audit.log.errors import LIMIT_EXCEEDED, sqlstate
 
 _NOBODYS: Final = (AuditError, SoftTimeLimit, OSError, MemoryError, NotImplementedError)
@@ -49,3 +59,20 @@ def whole(using: str) -> Iterator[None]:
         if transaction.get_rollback(using):
             raise SwallowedError
         connections[using].check_constraints()
+
+
+@contextmanager
+def broken(name: str, what: str) -> Iterator[None]:
+    """What nobody's record is to blame for is told as the projection's, not as the log's.
+
+    But for a database that is away, which is that of the log.
+    """
+    try:
+        yield
+    except (AuditError, SoftTimeLimit, OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        hint = " Are its tables migrated?" if isinstance(error, ProgrammingError) else ""
+        raise ProjectionBroken(
+            f"Projection {name!r} stays where it is: {what}: {describe(error)}.{hint}"
+        ) from error

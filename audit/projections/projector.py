@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from django.db import InterfaceError, OperationalError, ProgrammingError, transaction
+from django.db import transaction
 
 from audit import conf
 from audit.capture.text import clean_text, describe
-from audit.exceptions import AuditError, ProjectionBroken, SoftTimeLimit
+from audit.exceptions import AuditError, ProjectionBroken
 from audit.log import checkpoints, settled
 from audit.log.errors import sqlstate, translated
 from audit.projections.base import Projection
 from audit.projections.batch import Batch, Failed
-from audit.projections.faults import is_the_records, whole
+from audit.projections.faults import broken, is_the_records, whole
 from audit.projections.timelines import Timelines
 
 BATCH: Final = 5_000
@@ -49,6 +48,8 @@ class Progress:
     """The position that it went on from."""
     position: int
     """The position up to which all is applied."""
+    outdated: bool = False
+    """What it has was made by an older version, and serves until it is made anew."""
     runs: int = 0
     """How many runs the records were of, those of several batches each time."""
     set_aside: list[SetAside] = field(default_factory=list)
@@ -63,9 +64,10 @@ class Progress:
 def catch_up(projections: Iterable[Projection], batch: int = BATCH) -> list[Progress]:
     """Apply all records up to the settled head, a batch in each transaction.
 
-    Whoever else does the same waits meanwhile, and goes on from there. A projection of an older
-    version begins anew. Others go no further than the timelines are, whose tables tell which runs
-    a gap concerns.
+    Whoever else does the same waits meanwhile, and goes on from there. What was made by an older
+    version of a projection stays as it is until that is rebuilt, or begins anew where it names no
+    models. Others go no further than the timelines are, whose tables tell which runs a gap
+    concerns.
 
     Raises:
         HeadUnsettled: an append does not come to its end.
@@ -96,9 +98,11 @@ def step(using: str, projection: Projection, head: int, batch: int = BATCH) -> P
     with translated(using), transaction.atomic(using=using):
         if projection.name != Timelines.name:
             head = min(head, checkpoints.position(using, Timelines.name))
-        position = _position(using, projection)
-        progress = Progress(name=projection.name, start=position, position=position)
-        if position < head:
+        position, outdated = _position(using, projection)
+        progress = Progress(
+            name=projection.name, start=position, position=position, outdated=outdated
+        )
+        if position < head and not outdated:
             until = min(position + batch, head)
             left_out = _step(using, projection, position, until, progress)
     for each, error in left_out:  # now that it holds
@@ -113,8 +117,8 @@ def step(using: str, projection: Projection, head: int, batch: int = BATCH) -> P
     return progress
 
 
-def _position(using: str, projection: Projection) -> int:
-    """How far it is; it is this process's until its transaction ends."""
+def _position(using: str, projection: Projection) -> tuple[int, bool]:
+    """How far it is, and whether it is outdated; nobody else's until the transaction ends."""
     found = checkpoints.lock(using, projection.name)
     if found.version > projection.version:
         raise AuditError(
@@ -123,9 +127,11 @@ def _position(using: str, projection: Projection) -> int:
             "the newer one catch up."
         )
     if found.version == projection.version:
-        return found.position
+        return found.position, False
+    if found.version and projection.models:
+        return found.position, True
     _begin_anew(using, projection, 0)
-    return 0
+    return 0, False
 
 
 def begin_anew(projection: Projection, after: int = 0) -> None:
@@ -142,7 +148,7 @@ def begin_anew(projection: Projection, after: int = 0) -> None:
 
 
 def _begin_anew(using: str, projection: Projection, after: int) -> None:
-    with _broken(projection, "reset() raises"), whole(using):
+    with broken(projection.name, "reset() raises"), whole(using):
         projection.reset()
     checkpoints.take_back(using, projection.name)
     checkpoints.move(using, projection.name, projection.version, after)
@@ -197,7 +203,7 @@ def _apply(
         except Exception as error:
             why, is_one = error, until - after == 1
             if not is_the_records(error) and (is_one or sqlstate(error) != TOOK_TOO_LONG):
-                with _broken(projection, f"it raises at positions {after + 1} to {until}"):
+                with broken(projection.name, f"it raises at positions {after + 1} to {until}"):
                     raise
         else:
             batch.forget()
@@ -218,27 +224,10 @@ def _apply(
 
 
 def _too_many(projection: Projection, last: SetAside, why: Exception) -> ProjectionBroken:
-    broken = ProjectionBroken(
+    raised = ProjectionBroken(
         f"Projection {projection.name!r} raises for more than {MOST_ASIDE} of {BATCH:,} records or "
         f"runs, last for that at position {last.position}: {last.error}. It stays where it is. "
         "Mend it, and run audit_replay again."
     )
-    broken.__cause__ = why
-    return broken
-
-
-@contextmanager
-def _broken(projection: Projection, what: str) -> Iterator[None]:
-    """What nobody's record is to blame for is told as the projection's, not as the log's.
-
-    But for a database that is away, which is that of the log.
-    """
-    try:
-        yield
-    except (AuditError, SoftTimeLimit, OperationalError, InterfaceError):
-        raise
-    except Exception as error:
-        hint = " Are its tables migrated?" if isinstance(error, ProgrammingError) else ""
-        raise ProjectionBroken(
-            f"Projection {projection.name!r} stays where it is: {what}: {describe(error)}.{hint}"
-        ) from error
+    raised.__cause__ = why
+    return raised

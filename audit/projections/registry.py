@@ -28,8 +28,8 @@ def registered() -> list[Projection]:
     return found
 
 
-def named(names: list[str]) -> list[Projection]:
-    """Those of these names, and the timelines before them; without a name all.
+def chosen(names: list[str]) -> list[Projection]:
+    """Those of these names; without a name all.
 
     Raises:
         UnknownProjection: there is none of that name, or the setting names what is none.
@@ -42,8 +42,13 @@ def named(names: list[str]) -> list[Projection]:
                 f"There is no projection {name!r}. There are: {', '.join(known)}. A host's own are "
                 "named in BAMBOO_AUDIT['PROJECTIONS']."
             )
-    # The timelines' tables tell others which runs a gap concerns: they are caught up first.
-    return [each for each in every if not names or each.name in (Timelines.name, *names)]
+    return [each for each in every if not names or each.name in names]
+
+
+def named(names: list[str]) -> list[Projection]:
+    """As ``chosen``, and the timelines before them: their tables tell others which runs a gap
+    concerns, so they are caught up first."""
+    return chosen([*names, Timelines.name] if names else [])
 
 
 def _missing(found: type[Projection]) -> str:

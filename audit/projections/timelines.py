@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import ClassVar
 
 from audit.log import timelines
@@ -16,6 +17,12 @@ class Timelines(RunProjection):
     name: ClassVar[str] = "timelines"
     version: ClassVar[int] = 2
     """2: a worker that ended while its node was forced to fail is no skip."""
+    models: ClassVar[Collection[str]] = (
+        "bamboo_audit.PipelineTimeline",
+        "bamboo_audit.NodeTimeline",
+        "bamboo_audit.StateTransition",
+    )
+    keyless: ClassVar[bool] = True
 
     def apply(self, batch: Batch) -> None:
         """The rows of many runs at once."""

@@ -6,8 +6,9 @@ import re
 from functools import cache
 from importlib.resources import files
 
-FILES = ("queries.sql", "timelines.sql", "projections.sql")
-"""The files of named queries: of the log, of what is read from it, and how far that is."""
+FILES = ("queries.sql", "timelines.sql", "projections.sql", "rebuild.sql")
+"""The files of named queries: of the log, of what is read from it, of how far that is, and of how
+it is made anew."""
 _HEADER = re.compile(r"^-- (?P<name>\w+) --$", re.MULTILINE)
 
 

@@ -74,3 +74,7 @@ GRANT EXECUTE ON FUNCTION
     {schema}.bamboo_audit_advance(uuid[], bigint[], bigint[], bigint[], timestamptz[]),
     {schema}.bamboo_audit_refusal(text)
 TO {application};
+-- Rebuilds make their tables here, and let go of them.
+CREATE SCHEMA IF NOT EXISTS {next};
+ALTER SCHEMA {next} OWNER TO {owner};
+GRANT USAGE, CREATE ON SCHEMA {next} TO {application};

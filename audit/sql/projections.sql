@@ -46,10 +46,10 @@ SELECT name, position, updated_at,
 FROM bamboo_audit_projectioncheckpoint
 ORDER BY name
 
--- add_checkpoint --
--- Make a projection known; one that is known stays as it is.
+-- begin_checkpoint --
+-- A projection is at a position; one that is known stays as it is.
 INSERT INTO bamboo_audit_projectioncheckpoint (name, version, position)
-VALUES (%(name)s, 0, 0)
+VALUES (%(name)s, %(version)s, %(position)s)
 ON CONFLICT (name) DO NOTHING
 
 -- move_checkpoint --
@@ -58,9 +58,9 @@ UPDATE bamboo_audit_projectioncheckpoint
 SET version = %(version)s, position = %(position)s, updated_at = clock_timestamp()
 WHERE name = %(name)s
 
--- checkpoint_position --
+-- checkpoint --
 -- How far a projection is.
-SELECT position FROM bamboo_audit_projectioncheckpoint WHERE name = %(name)s
+SELECT version, position FROM bamboo_audit_projectioncheckpoint WHERE name = %(name)s
 
 -- count_aside --
 -- How many records and runs a projection has set aside after a position.

@@ -205,26 +205,22 @@ WHERE ctid = ANY (ARRAY(SELECT place FROM ranked WHERE rank > 1))
 
 -- key_runs --
 -- After a load; whoever is here a second time finds it.
-CREATE UNIQUE INDEX IF NOT EXISTS loaded_runs
-ON bamboo_audit_pipelinetimeline (root_pipeline_id)
+CREATE UNIQUE INDEX IF NOT EXISTS loaded_runs ON bamboo_audit_pipelinetimeline (root_pipeline_id)
 
 -- key_nodes --
--- After a load: what write_nodes finds a node and a run's nodes by.
-DO $$
-BEGIN
-    CREATE UNIQUE INDEX IF NOT EXISTS loaded_nodes ON bamboo_audit_nodetimeline (node_id);
-    CREATE INDEX IF NOT EXISTS loaded_nodes_of_run
-    ON bamboo_audit_nodetimeline (root_pipeline_id);
-END
-$$
+-- The same for nodes.
+CREATE UNIQUE INDEX IF NOT EXISTS loaded_nodes ON bamboo_audit_nodetimeline (node_id)
+
+-- find_loaded_nodes --
+-- By this write_nodes finds those of a run.
+CREATE INDEX IF NOT EXISTS loaded_nodes_of_run ON bamboo_audit_nodetimeline (root_pipeline_id)
 
 -- key_transitions --
 -- The same for transitions.
-DO $$
-BEGIN
-    CREATE UNIQUE INDEX IF NOT EXISTS loaded_transitions
-    ON bamboo_audit_statetransition (node_id, ordinal);
-    CREATE INDEX IF NOT EXISTS loaded_transitions_of_run
-    ON bamboo_audit_statetransition (root_pipeline_id);
-END
-$$
+CREATE UNIQUE INDEX IF NOT EXISTS loaded_transitions
+ON bamboo_audit_statetransition (node_id, ordinal)
+
+-- find_loaded_transitions --
+-- By this write_transitions finds those of a run.
+CREATE INDEX IF NOT EXISTS loaded_transitions_of_run
+ON bamboo_audit_statetransition (root_pipeline_id)

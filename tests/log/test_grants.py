@@ -72,6 +72,19 @@ def test_the_application_may_catch_the_timelines_up(application):
     assert application.execute("SELECT pid FROM pg_locks WHERE classid = 7305").fetchall() == []
 
 
+def test_the_application_may_rebuild(application):
+    connection = connections[conf.get("DATABASE")]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION AUTHORIZATION {_quoted(application.info.user)}")
+    try:
+        out = StringIO()
+        call_command("audit_replay", rebuild=True, anew=True, stdout=out, stderr=out)
+        assert "bamboo_audit_statetransition: 0 rows taken away" in out.getvalue()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET SESSION AUTHORIZATION")
+
+
 REFUSED = {
     "update": f"UPDATE {TABLE} SET event_type = 'y'",
     "update no row": f"UPDATE {TABLE} SET event_type = 'y' WHERE false",

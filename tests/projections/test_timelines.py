@@ -464,6 +464,12 @@ def status_text() -> str:
     return out.getvalue()
 
 
+def replay() -> str:
+    out = StringIO()
+    call_command("audit_replay", stdout=out)
+    return out.getvalue()
+
+
 def test_many_rows_are_written_in_parts(monkeypatch):
     before = position()
     mark = store_runs(random.Random(8))
@@ -476,7 +482,7 @@ def test_many_rows_are_written_in_parts(monkeypatch):
     assert rows(mark) == expected
 
 
-def test_a_newer_version_begins_anew_and_an_older_one_keeps_off(monkeypatch):
+def test_a_newer_version_is_made_anew_and_an_older_one_keeps_off(monkeypatch):
     mark = store_runs(random.Random(9))
     catch_up()
     expected = rows(mark)
@@ -486,8 +492,17 @@ def test_a_newer_version_begins_anew_and_an_older_one_keeps_off(monkeypatch):
     checkpoints.set_aside(using, "timelines", **about)
     with monkeypatch.context() as patch:
         patch.setattr(Timelines, "version", Timelines.version + 1)
-        assert catch_up().start == 0
+        serving, late = rows(mark), store_runs(random.Random(10))
+        progress = catch_up()
+        assert progress.outdated
+        assert progress.position == progress.start
+        assert rows(mark) == serving, "until it is made anew"
+        assert replay() == (
+            "Of an older version, and made anew: timelines.\n"
+            f"timelines: nothing new, all is applied up to position {position():,}.\n"
+        )
         assert rows(mark) == expected
+        assert len(rows(late)["PipelineTimeline"]) == RUNS
         assert not RecordSetAside.objects.exists()
     with pytest.raises(AuditError, match="Upgrade it here"):
         catch_up()

@@ -3,19 +3,35 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from audit import words
+from audit import terminal, words
 from audit.exceptions import AuditError
+from audit.management.moments import moment
 from audit.projections import Projection, following, projector, registry
+from audit.projections.rebuild import Outcome, Rebuild, outdated
+from audit.projections.selection import Selection
+from audit.projections.workers import load
 from audit.shipping.sidecar import Stop
+
+OF_REBUILD: dict[str, Any] = {
+    "pipeline": [],
+    "since": None,
+    "until": None,
+    "workers": 1,
+    "dry_run": False,
+    "skip_broken": False,
+    "anew": False,
+}
+"""Options that nothing else takes, with what they are where nobody gives them."""
 
 
 class Command(BaseCommand):
-    help = "Catch the projections up with the log: apply every record that they do not have yet."
+    help = "Catch the projections up with the log, or make them anew of all of it: --rebuild."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -31,23 +47,113 @@ class Command(BaseCommand):
             help="go on until SIGTERM or Ctrl-C, within a second of the log",
         )
         parser.add_argument("--json", action="store_true", help="for scripts")
+        rebuild = parser.add_argument_group("making them anew, while what is there serves")
+        rebuild.add_argument(
+            "--rebuild",
+            action="store_true",
+            help="fold all records again, and write the rows that differ",
+        )
+        rebuild.add_argument(
+            "--pipeline",
+            action="append",
+            default=[],
+            metavar="ID",
+            help="only this run, named by an id of its own; may be given several times",
+        )
+        for option, help_text in (
+            ("--since", "only runs of which something was recorded from then on"),
+            ("--until", "only runs of which something was recorded before"),
+        ):
+            rebuild.add_argument(option, metavar="TIME", help=f"{help_text}: 2026-03-01T09:30:00")
+        rebuild.add_argument(
+            "--workers", type=int, default=1, metavar="N", help="processes (default: 1)"
+        )
+        rebuild.add_argument(
+            "--dry-run", action="store_true", help="say how many rows differ, and write none"
+        )
+        rebuild.add_argument(
+            "--skip-broken",
+            action="store_true",
+            help="set runs aside that a projection raises for, instead of stopping there",
+        )
+        rebuild.add_argument(
+            "--anew", action="store_true", help="give up a rebuild that was interrupted"
+        )
 
-    def handle(self, *, projection: list[str], follow: bool, json: bool, **_: Any) -> None:
+    def handle(self, *, projection: list[str], follow: bool, rebuild: bool, **options: Any) -> None:
+        as_json = options["json"]
         try:
+            if rebuild:
+                if follow:
+                    raise CommandError("--rebuild comes to its end: give it without --follow.")
+                self._rebuild(projection, options)
+                return
+            for name, default in OF_REBUILD.items():
+                if options[name] != default:
+                    raise CommandError(f"--{name.replace('_', '-')} is for --rebuild: give both.")
             projections = registry.named(projection)
+            self._upgrade(projections, as_json=as_json)
             if follow:
-                self._follow(projections, as_json=json)
+                self._follow(projections, as_json=as_json)
                 return
             found = projector.catch_up(projections)
         except AuditError as error:
             raise CommandError(str(error)) from error
-        if json:
+        if as_json:
             self.stdout.write(_as_json(found))
         else:
             for each in found:
                 self._say(each)
         if any(each.set_aside for each in found):
             sys.exit(1)
+
+    def _rebuild(self, names: list[str], options: dict[str, Any]) -> None:
+        workers = options["workers"]
+        if workers < 1:
+            raise CommandError(f"--workers {workers}: at least 1.")
+        selection = Selection(
+            pipelines=tuple(options["pipeline"]),
+            since=moment("--since", options["since"]),
+            until=moment("--until", options["until"]),
+        )
+        projections = registry.chosen(names)
+        rebuild = Rebuild(projections, selection, skip_broken=options["skip_broken"])
+        rebuild.begin(anew=options["anew"])
+        self._load(rebuild, workers, quiet=options["json"])
+        outcome = rebuild.finish(dry_run=options["dry_run"])
+        if options["json"]:
+            self.stdout.write(json.dumps(None if outcome is None else asdict(outcome)))
+        else:
+            self._say_rebuilt(outcome, dry_run=options["dry_run"])
+
+    def _upgrade(self, projections: list[Projection], *, as_json: bool) -> None:
+        """What an older version made is made anew, and serves until then."""
+        if old := outdated(projections):
+            if not as_json:
+                names = ", ".join(each.name for each in old)
+                self.stdout.write(f"Of an older version, and made anew: {names}.")
+                self.stdout.flush()
+            rebuild = Rebuild(old, Selection(), skip_broken=True)
+            rebuild.begin()
+            self._load(rebuild, 1, quiet=as_json)
+            rebuild.finish()
+
+    def _load(self, rebuild: Rebuild, workers: int, *, quiet: bool) -> None:
+        with closing(terminal.Progress(self.stderr, quiet=quiet)) as progress:  # type: ignore[arg-type]
+            load(rebuild, workers, lambda done: progress.tell(done.records_done, done.records))
+
+    def _say_rebuilt(self, outcome: Outcome | None, *, dry_run: bool) -> None:
+        if outcome is None:
+            self.stdout.write("Another process has brought this rebuild to its end.")
+            return
+        of = "all runs" if outcome.runs is None else f"{outcome.runs:,} runs"
+        self.stdout.write(
+            f"{outcome.records:,} records of {of} folded, up to position {outcome.position:,}."
+        )
+        be = " would be" if dry_run else ""
+        for each in outcome.tables:
+            gone, fresh = f"{each.gone:,} rows", f"{each.fresh:,}"
+            self.stdout.write(f"{each.table}: {gone}{be} taken away, {fresh}{be} written.")
 
     def _follow(self, projections: list[Projection], *, as_json: bool) -> None:
         stop = Stop()

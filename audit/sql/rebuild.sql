@@ -1,0 +1,252 @@
+-- has_schema --
+-- Whether there is a schema of this name.
+SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %(name)s)
+
+-- create_next_schema --
+-- Roles that may not do this are given the schema by audit_grants.
+CREATE SCHEMA IF NOT EXISTS {next}
+
+-- lock_rebuild --
+-- Who begins, ends or gives up a rebuild does so alone. 7306: no other lock of ours has it.
+SELECT pg_advisory_xact_lock(
+    (7306::bigint << 32) | 'bamboo_audit_pipelineeventrecord'::regclass::oid::bigint
+)
+
+-- next_tables --
+-- The tables beside.
+SELECT relname FROM pg_class
+WHERE relkind = 'r'
+  AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(next)s)
+ORDER BY relname
+
+-- drop_next_table --
+-- A rebuild is over, or given up.
+DROP TABLE {next}.{table}
+
+-- create_books --
+-- How far a rebuild is. Not logged, like all that is beside: after a crash of the server all of it
+-- is empty together, and the rebuild begins anew.
+CREATE UNLOGGED TABLE {next}.bamboo_audit_rebuild (
+    projections jsonb NOT NULL,
+    selection jsonb NOT NULL,
+    head bigint NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE UNLOGGED TABLE {next}.bamboo_audit_rebuildshard (
+    shard integer PRIMARY KEY,
+    roots text[] NOT NULL,
+    records bigint NOT NULL,
+    is_done boolean NOT NULL DEFAULT false
+);
+CREATE INDEX bamboo_audit_rebuildshard_waiting ON {next}.bamboo_audit_rebuildshard (shard)
+    WHERE NOT is_done;
+CREATE UNLOGGED TABLE {next}.bamboo_audit_projectioncheckpoint
+    (LIKE {schema}.bamboo_audit_projectioncheckpoint INCLUDING ALL);
+CREATE UNLOGGED TABLE {next}.bamboo_audit_recordsetaside
+    (LIKE {schema}.bamboo_audit_recordsetaside INCLUDING ALL)
+
+-- create_next_table --
+-- A projection's table beside the one that serves, with its keys.
+CREATE UNLOGGED TABLE {next}.{table} (LIKE {live} INCLUDING ALL)
+
+-- create_next_heap --
+-- The same without keys.
+CREATE UNLOGGED TABLE {next}.{table} (
+    LIKE {live} INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING IDENTITY INCLUDING STORAGE
+    INCLUDING COMPRESSION
+)
+
+-- look_beside --
+-- Until the end of the transaction the tables beside are meant where there are some.
+SELECT set_config(
+    'search_path',
+    quote_ident(%(next)s) || ', ' || current_setting('search_path'),
+    true
+)
+
+-- add_rebuild --
+-- A rebuild begins.
+INSERT INTO {next}.bamboo_audit_rebuild (projections, selection, head)
+VALUES (%(projections)s::jsonb, %(selection)s::jsonb, %(head)s)
+
+-- rebuild_under_way --
+-- What is rebuilt, of which part of the log, up to where, and since when.
+SELECT projections::text, selection::text, head, started_at FROM {next}.bamboo_audit_rebuild
+
+-- plan_shards --
+-- Runs that begin after each other, in parts of about so many records.
+INSERT INTO {next}.bamboo_audit_rebuildshard (shard, roots, records)
+SELECT row_number() OVER (ORDER BY part), array_agg(root_pipeline_id ORDER BY first), sum(records)
+FROM (
+    SELECT root_pipeline_id, first, records,
+           div(
+               sum(records) OVER (ORDER BY first, root_pipeline_id) - records, %(size)s::bigint
+           ) AS part
+    FROM (
+        SELECT root_pipeline_id, min(id) AS first, count(*) AS records
+        FROM bamboo_audit_pipelineeventrecord
+        WHERE root_pipeline_id <> '' AND id <= %(head)s
+          AND (%(roots)s::text[] IS NULL OR root_pipeline_id = ANY (%(roots)s::text[]))
+        GROUP BY root_pipeline_id
+    ) AS runs
+) AS parts
+GROUP BY part
+
+-- runs_between --
+-- The runs of which anything was recorded in a time.
+SELECT DISTINCT root_pipeline_id FROM bamboo_audit_pipelineeventrecord
+WHERE root_pipeline_id <> ''
+  AND (%(since)s::timestamptz IS NULL OR occurred_at >= %(since)s::timestamptz)
+  AND (%(until)s::timestamptz IS NULL OR occurred_at < %(until)s::timestamptz)
+
+-- claim_shard --
+-- A part that nobody works at; it is free again when who claimed it is gone.
+SELECT shard, roots FROM {next}.bamboo_audit_rebuildshard
+WHERE NOT is_done ORDER BY shard LIMIT 1 FOR UPDATE SKIP LOCKED
+
+-- end_shard --
+-- A part is done.
+UPDATE {next}.bamboo_audit_rebuildshard SET is_done = true WHERE shard = %(shard)s
+
+-- shards_done --
+-- How many records there are, in how many parts, and of both how many are done.
+SELECT coalesce(sum(records), 0)::bigint, count(*),
+       coalesce(sum(records) FILTER (WHERE is_done), 0)::bigint, count(*) FILTER (WHERE is_done)
+FROM {next}.bamboo_audit_rebuildshard
+
+-- planned_runs --
+-- The runs of all parts.
+SELECT unnest(roots) FROM {next}.bamboo_audit_rebuildshard
+
+-- take_checkpoint --
+-- How far a projection is that serves, for those that are made beside.
+INSERT INTO {next}.bamboo_audit_projectioncheckpoint (name, version, position)
+SELECT name, version, position FROM {schema}.bamboo_audit_projectioncheckpoint
+WHERE name = %(name)s
+ON CONFLICT (name) DO UPDATE SET position = excluded.position
+
+-- shard_records --
+-- The records of some runs, in no order. What plugins are called with tells the fold nothing, and
+-- of where they come from it takes the task only; for the engine's changes of state not even that.
+SELECT root_pipeline_id, id, (extract(epoch FROM occurred_at) * 1000000)::bigint,
+       writer_id::text, writer_position, event_type, pipeline_id, node_id, node_version,
+       CASE WHEN event_type = ANY (%(plain)s::text[]) THEN NULL
+            WHEN event_type = 'post_prepare_run_pipeline' AND EXISTS (
+                SELECT FROM bamboo_audit_pipelineeventrecord AS first
+                WHERE first.root_pipeline_id = r.root_pipeline_id
+                  AND first.event_type = 'pre_prepare_run_pipeline'
+            ) THEN NULL
+            ELSE data::text END,
+       CASE WHEN context ? 'suppressed' THEN context::text
+            WHEN event_type = ANY (%(plain)s::text[]) THEN NULL
+            WHEN event_type = 'post_set_state' AND context ->> 'sender' = %(sender)s THEN NULL
+            ELSE context::text END,
+       CASE WHEN event_type = ANY (%(plain)s::text[]) THEN context #>> '{task,id}' END
+FROM bamboo_audit_pipelineeventrecord AS r
+WHERE root_pipeline_id = ANY (%(roots)s::text[])
+
+-- any_rootless --
+-- Whether the log has operations that were stored before anybody knew their run.
+SELECT EXISTS (
+    SELECT FROM bamboo_audit_pipelineeventrecord
+    WHERE root_pipeline_id = '' AND (node_id <> '' OR pipeline_id <> '')
+)
+
+-- columns --
+-- A table's columns that somebody writes, and whether the database draws them.
+SELECT attname,
+       attidentity <> '' OR coalesce(
+           pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false
+       )
+FROM pg_attribute AS a
+LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE a.attrelid = %(table)s::regclass AND a.attnum > 0 AND NOT a.attisdropped
+  AND a.attgenerated = ''
+ORDER BY a.attnum
+
+-- merge_gone --
+-- Delete the rows that are not among those that were made beside.
+WITH old AS MATERIALIZED (
+    SELECT ctid AS place, {content}::text AS audit_content, {number} AS audit_number
+    FROM {live} AS each WHERE (%(roots)s::text[] IS NULL OR {root} = ANY (%(roots)s::text[]))
+      AND NOT EXISTS (
+          SELECT FROM {schema}.bamboo_audit_pipelinetimeline AS run
+          WHERE run.root_pipeline_id = {root}
+            AND run.first_position < coalesce(%(horizon)s::bigint, 9223372036854775807)
+      )
+)
+DELETE FROM {live} WHERE ctid = ANY (ARRAY(
+    SELECT place FROM old
+    WHERE NOT EXISTS (
+        SELECT FROM (SELECT {content}::text AS audit_content, {number} AS audit_number FROM {beside} AS each)
+            AS new
+        WHERE new.audit_content = old.audit_content AND new.audit_number = old.audit_number
+    )
+))
+
+-- merge_fresh --
+-- Insert the rows that were made beside and that are not there.
+WITH new AS MATERIALIZED (
+    SELECT {columns}, {content}::text AS audit_content, {number} AS audit_number
+    FROM {beside} AS each WHERE (%(roots)s::text[] IS NULL OR {root} = ANY (%(roots)s::text[]))
+      AND NOT EXISTS (
+          SELECT FROM {schema}.bamboo_audit_pipelinetimeline AS run
+          WHERE run.root_pipeline_id = {root}
+            AND run.first_position < coalesce(%(horizon)s::bigint, 9223372036854775807)
+      )
+)
+INSERT INTO {live} ({columns})
+SELECT {columns} FROM new
+WHERE NOT EXISTS (
+    SELECT FROM (SELECT {content}::text AS audit_content, {number} AS audit_number FROM {live} AS each) AS old
+    WHERE new.audit_content = old.audit_content AND new.audit_number = old.audit_number
+)
+ON CONFLICT DO NOTHING
+
+-- count_differing --
+-- How many rows only the table that serves has, and how many only the one beside.
+WITH old AS MATERIALIZED (
+    SELECT {content}::text AS audit_content, {number} AS audit_number FROM {live} AS each WHERE (%(roots)s::text[] IS NULL OR {root} = ANY (%(roots)s::text[]))
+      AND NOT EXISTS (
+          SELECT FROM {schema}.bamboo_audit_pipelinetimeline AS run
+          WHERE run.root_pipeline_id = {root}
+            AND run.first_position < coalesce(%(horizon)s::bigint, 9223372036854775807)
+      )
+), new AS MATERIALIZED (
+    SELECT {content}::text AS audit_content, {number} AS audit_number FROM {beside} AS each WHERE (%(roots)s::text[] IS NULL OR {root} = ANY (%(roots)s::text[]))
+      AND NOT EXISTS (
+          SELECT FROM {schema}.bamboo_audit_pipelinetimeline AS run
+          WHERE run.root_pipeline_id = {root}
+            AND run.first_position < coalesce(%(horizon)s::bigint, 9223372036854775807)
+      )
+)
+SELECT (SELECT count(*) FROM old WHERE NOT EXISTS (
+            SELECT FROM new WHERE new.audit_content = old.audit_content AND new.audit_number = old.audit_number)),
+       (SELECT count(*) FROM new WHERE NOT EXISTS (
+            SELECT FROM old WHERE new.audit_content = old.audit_content AND new.audit_number = old.audit_number))
+
+-- merge_checkpoints --
+-- What was rebuilt is as far as what was made beside.
+INSERT INTO {schema}.bamboo_audit_projectioncheckpoint (name, version, position)
+SELECT name, version, position FROM {next}.bamboo_audit_projectioncheckpoint
+WHERE name = ANY (%(names)s::text[])
+ON CONFLICT (name) DO UPDATE SET
+    (version, position, updated_at) = (excluded.version, excluded.position, clock_timestamp())
+
+-- forget_aside --
+-- What projections went on without, of all runs or of some.
+DELETE FROM {schema}.bamboo_audit_recordsetaside
+WHERE projection = ANY (%(names)s::text[])
+  AND (%(roots)s::text[] IS NULL OR root_pipeline_id = ANY (%(roots)s::text[]))
+
+-- take_aside --
+-- What a rebuild went on without is what its projections go on without.
+INSERT INTO {schema}.bamboo_audit_recordsetaside
+    (projection, position, root_pipeline_id, whole_run, error, set_aside_at)
+SELECT projection, position, root_pipeline_id, whole_run, error, set_aside_at
+FROM {next}.bamboo_audit_recordsetaside
+ON CONFLICT (projection, position, root_pipeline_id) DO NOTHING
+
+-- horizon --
+-- The first position that the log still has; NULL where it has none.
+SELECT min(id) FROM bamboo_audit_pipelineeventrecord
