@@ -131,6 +131,15 @@ class Beside:
         for table in self._tables():
             self._composed("drop_next_table", table=compose.Identifier(table))
 
+    def report(self, error: str) -> None:
+        """Keep why somebody cannot go on."""
+        self._composed("report", {"error": error})
+
+    def reported(self) -> str:
+        """What was kept last."""
+        found = self._rows("reported")
+        return str(found[0][0]) if found else ""
+
     # Parts of the load.
 
     def plan(self, head: int, roots: Collection[str] | None, size: int) -> None:

@@ -30,6 +30,7 @@ CREATE UNLOGGED TABLE {next}.bamboo_audit_rebuild (
     projections jsonb NOT NULL,
     selection jsonb NOT NULL,
     head bigint NOT NULL,
+    error text NOT NULL DEFAULT '',
     started_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE UNLOGGED TABLE {next}.bamboo_audit_rebuildshard (
@@ -72,6 +73,14 @@ VALUES (%(projections)s::jsonb, %(selection)s::jsonb, %(head)s)
 -- rebuild_under_way --
 -- What is rebuilt, of which part of the log, up to where, and since when.
 SELECT projections::text, selection::text, head, started_at FROM {next}.bamboo_audit_rebuild
+
+-- report --
+-- Why somebody who works at it cannot go on; empty: let all try again.
+UPDATE {next}.bamboo_audit_rebuild SET error = %(error)s
+
+-- reported --
+-- What was said last.
+SELECT error FROM {next}.bamboo_audit_rebuild
 
 -- plan_shards --
 -- Runs that begin after each other, in parts of about so many records.

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from celery import Celery
 from workers import broker
 
+from audit.projections import Batch
+from audit.projections.timelines import Timelines
 from lab import ordinary
 
 app = Celery("ordinary")
 app.conf.update(broker.settings(Path(os.environ["AUDIT_TEST_BROKER"])))
+app.autodiscover_tasks(["audit"])
+load = Timelines.load
+
+
+def load_slowly(self: Timelines, batch: Batch) -> None:
+    load(self, batch)
+    time.sleep(float(os.environ.get("AUDIT_TEST_SLOW", "0")))
+
+
+Timelines.load = load_slowly  # type: ignore[method-assign]
 
 
 @app.task

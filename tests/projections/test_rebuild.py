@@ -30,6 +30,7 @@ from audit.models import (
 from audit.projections import part as parts
 from audit.projections import projector
 from audit.projections import rebuild as rebuilds
+from audit.projections.merging import finish
 from audit.projections.rebuild import Rebuild
 from audit.projections.selection import Selection
 from audit.projections.timelines import Timelines
@@ -74,7 +75,7 @@ def begun(*projections, selection=ALL, anew=False, **options):
 def rebuild(*projections, selection=ALL, dry_run=False, **options):
     found = begun(*projections, selection=selection, **options)
     found.work()
-    return found.finish(dry_run=dry_run)
+    return finish(found, dry_run=dry_run)
 
 
 def differing(outcome):
@@ -129,7 +130,7 @@ def test_what_comes_while_it_is_made_is_in_it(small):
     store([late], root=f"{first}0/run", since=SINCE)
     going_on.work()
     third = store_runs(random.Random(26))
-    outcome = going_on.finish()
+    outcome = finish(going_on)
     position = ProjectionCheckpoint.objects.get(name=Timelines.name).position
     assert outcome.position == position
     found = [rows(mark) for mark in (first, second, third)]
@@ -150,7 +151,7 @@ def test_the_tables_serve_and_are_caught_up_meanwhile(small):
     assert rows(mark) == expected
     assert len(rows(other)["PipelineTimeline"]) == RUNS
     going_on.work()
-    assert differing(going_on.finish()) == [(0, 0)] * 3
+    assert differing(finish(going_on)) == [(0, 0)] * 3
 
 
 def test_one_that_was_interrupted_goes_on_where_it_was(small, monkeypatch):
@@ -213,7 +214,7 @@ def test_nothing_of_other_runs_changes_where_some_are_rebuilt(small):
     going_on.work()
     late = a_run(1, mark)[1][-1]._replace(writer_position=9_000, node_id=f"{mark}late")
     store([late], root=f"{mark}1/run", since=SINCE)
-    going_on.finish()
+    finish(going_on)
     assert NodeTimeline.objects.filter(node_id=f"{mark}late").exists()
     assert catch_up().runs == 1, "the checkpoint stayed"
     assert len(rows(mark)["PipelineTimeline"]) == len(expected["PipelineTimeline"])
@@ -275,7 +276,7 @@ def test_several_processes_do_it_and_one_of_them_may_be_killed(small, monkeypatc
     told = []
     load(going_on, 2, told.append)
     assert told[-1].records_done == told[-1].records
-    going_on.finish()
+    finish(going_on)
     assert rows(mark) == expected
 
 
@@ -296,7 +297,7 @@ def test_who_catches_up_waits_for_the_merge(monkeypatch):
         return merge(self, table, roots)
 
     monkeypatch.setattr(Beside, "merge", beside)
-    with_own = threading.Thread(target=_run_and_close, args=(going_on.finish,))
+    with_own = threading.Thread(target=_run_and_close, args=(lambda: finish(going_on),))
     with_own.start()
     with_own.join()
     late[1].join()
@@ -361,7 +362,7 @@ def test_a_hosts_own_projections_apply_what_comes_meanwhile(own, small):
     going_on.work()
     store_runs(random.Random(42))
     catch_up()
-    going_on.finish()
+    finish(going_on)
     found = own_rows()
     for each in own:
         projector.begin_anew(each)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -12,8 +13,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from audit import terminal, words
 from audit.exceptions import AuditError
 from audit.management.moments import moment
-from audit.projections import Projection, following, projector, registry
-from audit.projections.rebuild import Outcome, Rebuild, outdated
+from audit.projections import Projection, following, on_celery, projector, registry
+from audit.projections.merging import Outcome, finish
+from audit.projections.rebuild import Rebuild, Tell, outdated
 from audit.projections.selection import Selection
 from audit.projections.workers import load
 from audit.shipping.sidecar import Stop
@@ -23,6 +25,8 @@ OF_REBUILD: dict[str, Any] = {
     "since": None,
     "until": None,
     "workers": 1,
+    "celery": False,
+    "queue": None,
     "dry_run": False,
     "skip_broken": False,
     "anew": False,
@@ -68,6 +72,12 @@ class Command(BaseCommand):
         rebuild.add_argument(
             "--workers", type=int, default=1, metavar="N", help="processes (default: 1)"
         )
+        rebuild.add_argument(
+            "--celery",
+            action="store_true",
+            help="fold in tasks of this project's own Celery, --workers of them at once",
+        )
+        rebuild.add_argument("--queue", metavar="NAME", help="the queue of these tasks")
         rebuild.add_argument(
             "--dry-run", action="store_true", help="say how many rows differ, and write none"
         )
@@ -119,8 +129,13 @@ class Command(BaseCommand):
         projections = registry.chosen(names)
         rebuild = Rebuild(projections, selection, skip_broken=options["skip_broken"])
         rebuild.begin(anew=options["anew"])
-        self._load(rebuild, workers, quiet=options["json"])
-        outcome = rebuild.finish(dry_run=options["dry_run"])
+        with self._progress(quiet=options["json"]) as tell:
+            if options["celery"]:
+                about = {name: options[name] for name in ("skip_broken", "queue")}
+                on_celery.load(rebuild, workers, tell, **about)
+            else:
+                load(rebuild, workers, tell)
+        outcome = finish(rebuild, dry_run=options["dry_run"])
         if options["json"]:
             self.stdout.write(json.dumps(None if outcome is None else asdict(outcome)))
         else:
@@ -135,12 +150,14 @@ class Command(BaseCommand):
                 self.stdout.flush()
             rebuild = Rebuild(old, Selection(), skip_broken=True)
             rebuild.begin()
-            self._load(rebuild, 1, quiet=as_json)
-            rebuild.finish()
+            with self._progress(quiet=as_json) as tell:
+                load(rebuild, 1, tell)
+            finish(rebuild)
 
-    def _load(self, rebuild: Rebuild, workers: int, *, quiet: bool) -> None:
+    @contextmanager
+    def _progress(self, *, quiet: bool) -> Iterator[Tell]:
         with closing(terminal.Progress(self.stderr, quiet=quiet)) as progress:  # type: ignore[arg-type]
-            load(rebuild, workers, lambda done: progress.tell(done.records_done, done.records))
+            yield lambda done: progress.tell(done.records_done, done.records)
 
     def _say_rebuilt(self, outcome: Outcome | None, *, dry_run: bool) -> None:
         if outcome is None:
