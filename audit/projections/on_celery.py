@@ -11,7 +11,7 @@ import time
 from typing import Any, Final
 
 from audit.capture.text import describe
-from audit.exceptions import LogUnavailable, ProjectionBroken, RebuildRefused
+from audit.exceptions import AuditError, LogUnavailable, ProjectionBroken, RebuildRefused
 from audit.projections.rebuild import Rebuild, Tell
 
 try:
@@ -40,7 +40,7 @@ def rebuild_part(*, skip_broken: bool, queue: str | None) -> None:
     except LogUnavailable:
         raise
     except Exception as error:
-        rebuild.report(describe(error))
+        rebuild.report(str(error) if isinstance(error, AuditError) else describe(error))
         raise
     if done:
         send(1, skip_broken=skip_broken, queue=queue)
