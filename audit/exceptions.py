@@ -11,6 +11,8 @@ AuditError
 ├── NotRecorded
 ├── UnknownProjection
 ├── ProjectionBroken
+├── UnknownReceiver
+├── ReceiverFailed
 ├── SpoolUnusable
 │   └── SpoolFull
 ├── SpoolCorrupted
@@ -67,6 +69,14 @@ class UnknownProjection(AuditError):
 
 class ProjectionBroken(AuditError):
     """A projection raises for too many records for that to be the records' fault."""
+
+
+class UnknownReceiver(AuditError):
+    """There is no such receiver, or nothing that can be called as one."""
+
+
+class ReceiverFailed(AuditError):
+    """A receiver raised for an event that was sent to it again. Correct it, and go on there."""
 
 
 class SpoolUnusable(AuditError):

@@ -28,8 +28,20 @@ STATE_UID: Final = "bamboo_audit.post_set_state"
 ENGINE_SENDER: Final = "pipeline.eri.models.State"
 
 
+_left_out: type | None = None
+"""Of this class are the events that the log has already."""
+
+
+def leave_out(kind: type) -> None:
+    """Record no event of exactly this class, whoever sends it."""
+    global _left_out
+    _left_out = kind
+
+
 def on_pipeline_event(sender: Any = None, event: Any = None, **_: Any) -> None:
     """Receiver of ``pipeline.eri.signals.pipeline_event``."""
+    if type(event) is _left_out:
+        return
     event_type, found = "?", None
     notes: Sequence[Note] = ()
     try:

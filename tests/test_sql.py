@@ -81,5 +81,6 @@ def test_the_sql_files_are_shipped_with_the_package():
         "grants.sql",
         "queries.sql",
         "projections.sql",
+        "redelivery.sql",
         "timelines.sql",
     }

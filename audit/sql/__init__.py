@@ -6,7 +6,7 @@ import re
 from functools import cache
 from importlib.resources import files
 
-FILES = ("queries.sql", "timelines.sql", "projections.sql")
+FILES = ("queries.sql", "timelines.sql", "projections.sql", "redelivery.sql")
 """The files of named queries: of the log, of what is read from it, and how far that is."""
 _HEADER = re.compile(r"^-- (?P<name>\w+) --$", re.MULTILINE)
 

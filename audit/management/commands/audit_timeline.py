@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import datetime
 import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from audit import conf, terminal, timeline, words
 from audit.exceptions import AuditError
 from audit.log.errors import translated
+from audit.management.moments import HELP, moment
 from audit.models import PipelineTimeline
 
 
@@ -25,7 +23,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--at",
             metavar="TIME",
-            help="as it stood then: 2026-03-01T09:30:00, in Django's time zone unless it has one",
+            help=f"as it stood then: {HELP}",
         )
         parser.add_argument("--json", action="store_true", help="for scripts")
 
@@ -42,7 +40,7 @@ class Command(BaseCommand):
                     )
                 with translated(conf.get("DATABASE")):
                     any_id = _tagged(tag)
-            found = timeline.load(any_id, at=_moment(at))
+            found = timeline.load(any_id, at=moment("--at", at))
         except AuditError as error:
             raise CommandError(str(error)) from error
         if json:
@@ -71,18 +69,6 @@ def _tagged(tag: str) -> str:
         )
         raise CommandError(f"Several runs have the tag {tag}; name one of them:\n{shown}")
     return found[0][0]
-
-
-def _moment(text: str | None) -> datetime.datetime | None:
-    if text is None:
-        return None
-    try:
-        found = parse_datetime(text)
-        if found is not None:
-            return timeline.aware(found if found.tzinfo else timezone.make_aware(found))
-    except (ValueError, OverflowError):
-        pass
-    raise CommandError(f"--at {text}: no such time. Write it as 2026-03-01T09:30:00.")
 
 
 def _as_json(found: timeline.Timeline) -> str:
