@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from django.apps import apps
 from django.dispatch import Signal
@@ -40,6 +40,13 @@ class ReplayedEvent(_EngineEvent):  # type: ignore[misc]  # which it is depends 
 
     replayed: Final = True
 
+    def __new__(cls, *_: Any) -> Self:
+        # Wherever there is one, also where it was unpickled, somebody may send it on through the
+        # signal, and the log has it already.
+        receivers.leave_out(ReplayedEvent)
+        made: Self = super().__new__(cls)
+        return made
+
     def __init__(self, recorded: Recorded) -> None:
         super().__init__(recorded.event_type, recorded.data)
         self.position = recorded.position
@@ -50,7 +57,3 @@ class ReplayedEvent(_EngineEvent):  # type: ignore[misc]  # which it is depends 
         """The run; empty where it was not known when it was stored."""
         self.context = recorded.context
         """Who, why and where, and what was changed or redacted when it was captured."""
-
-
-# Whoever sends one on through the signal sends something that the log has already.
-receivers.leave_out(ReplayedEvent)
