@@ -377,8 +377,15 @@ def test_a_second_ctrl_c_ends_it_at_once(run, monkeypatch):
     assert checkpoint().position == run["a"][0] - 1
 
 
-def test_inside_a_callers_transaction_it_is_the_callers(run):
+def test_inside_a_callers_transaction_it_is_the_callers(run, monkeypatch):
+    """Nothing beside it waits for the row, which is the transaction's."""
     using = conf.get("DATABASE")
+
+    def look(event, **_):
+        assert "audit-hold" not in [each.name for each in threading.enumerate()]
+        redelivered.given.append({"event": event})
+
+    monkeypatch.setattr(redelivered, "on_event", look)
     with transaction.atomic(using=using):
         redeliver.redeliver(ON_EVENT, wanted(ids=run["names"][:1]))
         transaction.set_rollback(True, using=using)

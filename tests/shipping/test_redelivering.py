@@ -6,7 +6,7 @@ import json
 import os
 import signal
 
-from lab.hosts import within
+from lab.hosts import stopped, within
 
 RECEIVER = "lab.redelivered.write_down"
 
@@ -84,3 +84,22 @@ def test_a_second_process_is_refused_meanwhile(host):
     first.send_signal(signal.SIGINT)
     host.finish(first, code=1)
     assert numbers(given) == list(range(1, len(lines(given)) + 1))
+
+
+def test_a_database_that_goes_away_ends_it_and_one_event_may_come_again(host, server):
+    host.run("emit(40)")
+    host.ship()
+    given = host.folder / "given"
+    process = redeliverer(host, given, 0.1)
+    for _ in within(40):
+        if len(lines(given)) >= 3:
+            break
+    with stopped(server):
+        _, err = process.communicate(timeout=40)
+    assert process.returncode == 1
+    assert "cannot be reached" in err
+    assert "Run the same command again" in err
+    assert json.loads(host.finish(redeliverer(host, given), 60))["finished"] is True
+    found = numbers(given)
+    assert sorted({*found}) == list(range(1, 41))
+    assert len(found) - 40 <= 1, "the one under way"

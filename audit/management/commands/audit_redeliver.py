@@ -13,7 +13,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit import words
-from audit.exceptions import AuditError
+from audit.exceptions import AuditError, LogUnavailable
 from audit.management.moments import HELP, moment
 from audit.redelivery.redeliver import Progress, redeliver
 from audit.redelivery.wanted import wanted
@@ -57,6 +57,12 @@ class Command(BaseCommand):
                 found = redeliver(
                     *(receiver, which), anew=anew, skip=skip, stop=stop, tell=self._show()
                 )
+        except LogUnavailable as error:
+            raise CommandError(
+                words.plain(
+                    f"{error} Run the same command again when it answers: it goes on there."
+                )
+            ) from error
         except AuditError as error:
             raise CommandError(words.plain(error)) from error
         self.stdout.write(_as_json(found) if json else _as_text(found))
