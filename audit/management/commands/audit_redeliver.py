@@ -58,11 +58,8 @@ class Command(BaseCommand):
                     *(receiver, which), anew=anew, skip=skip, stop=stop, tell=self._show()
                 )
         except LogUnavailable as error:
-            raise CommandError(
-                words.plain(
-                    f"{error} Run the same command again when it answers: it goes on there."
-                )
-            ) from error
+            again = "Run the same command again when it answers: it goes on where it stopped."
+            raise CommandError(f"{words.plain(error)} {again}") from error
         except AuditError as error:
             raise CommandError(words.plain(error)) from error
         self.stdout.write(_as_json(found) if json else _as_text(found))
