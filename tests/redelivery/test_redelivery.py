@@ -19,10 +19,11 @@ from lab.redelivered import given, positions, trouble
 from audit import conf
 from audit.exceptions import AuditError, ReceiverFailed
 from audit.log import redeliveries, settled
+from audit.log.redeliveries import Wanted
 from audit.models import PipelineEventRecord, ProjectionCheckpoint
 from audit.redelivery import hold, redeliver
 from audit.redelivery.hold import Hold
-from audit.redelivery.wanted import wanted
+from audit.redelivery.wanted import name_of, wanted
 from audit.shipping.sidecar import Stop
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -77,9 +78,15 @@ def test_events_come_in_the_order_of_the_log_and_never_twice(run, record_factory
 def test_all_of_the_log_up_to_its_head_page_by_page(run, monkeypatch):
     monkeypatch.setattr(redeliver, "PAGE", 3)
     monkeypatch.setattr(redeliver, "REACH", 4)
+    before = run["a"][0] - 1  # what other tests have left in the log is of no interest
+    with Hold(conf.get("DATABASE"), name_of(ON_EVENT, Wanted()), stop=Stop()) as held:
+        held.move(before)
     told = found()
     sent = PipelineEventRecord.objects.exclude(event_type__in=redeliver.NOT_SENT)
-    assert positions() == list(sent.order_by("pk").values_list("pk", flat=True))
+    assert positions() == list(
+        sent.filter(pk__gt=before).order_by("pk").values_list("pk", flat=True)
+    )
+    assert told["start"] == before
     assert told["position"] == settled.head(conf.get("DATABASE"))
     assert told["finished"] is True
 
