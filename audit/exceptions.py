@@ -12,6 +12,8 @@ AuditError
 ├── UnknownProjection
 ├── ProjectionBroken
 ├── RebuildRefused
+├── UnknownReceiver
+├── ReceiverFailed
 ├── SpoolUnusable
 │   └── SpoolFull
 ├── SpoolCorrupted
@@ -72,6 +74,14 @@ class ProjectionBroken(AuditError):
 
 class RebuildRefused(AuditError):
     """Projections cannot be made anew as it was asked for. Nothing was changed."""
+
+
+class UnknownReceiver(AuditError):
+    """There is no such receiver, or nothing that can be called as one."""
+
+
+class ReceiverFailed(AuditError):
+    """A receiver raised for an event that was sent to it again. Correct it, and go on there."""
 
 
 class SpoolUnusable(AuditError):

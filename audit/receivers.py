@@ -28,6 +28,22 @@ STATE_UID: Final = "bamboo_audit.post_set_state"
 ENGINE_SENDER: Final = "pipeline.eri.models.State"
 
 
+_left_out: type | None = None
+"""Of this class are the events that the log has already."""
+
+
+def leave_out(kind: type) -> None:
+    """Record no event of exactly this class in this process, whoever sends it.
+
+    What takes the straight way is not asked for its class, which would be felt there: from now on
+    nothing takes it here.
+    """
+    global _left_out
+    if _left_out is not kind:
+        _left_out = kind
+        straight.close()
+
+
 def on_pipeline_event(sender: Any = None, event: Any = None, **_: Any) -> None:
     """Receiver of ``pipeline.eri.signals.pipeline_event``."""
     event_type, found = "?", None
@@ -47,7 +63,7 @@ def on_pipeline_event(sender: Any = None, event: Any = None, **_: Any) -> None:
             raise
         except Exception as error:
             found, notes = Ids(), _unreadable(error)
-        if not straight.worker_event(event_type, data, found):
+        if not straight.worker_event(event_type, data, found) and type(event) is not _left_out:
             delivery.deliver(event_type, data, found, None, notes)
     except SoftTimeLimit:
         raise

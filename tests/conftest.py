@@ -12,12 +12,12 @@ import pytest
 from django.db import connections
 
 import audit
-from audit import conf
+from audit import conf, receivers
 from audit.capture import ids, record
 from audit.capture.failures import failures
 from audit.capture.sampling import polls
 from audit.capture.writer import writer
-from audit.delivery import inline
+from audit.delivery import inline, straight
 from audit.log import append
 
 # Whoever runs the suite in a shell's background has SIGINT ignored, and so would all that the
@@ -46,6 +46,8 @@ def fresh_recorder(monkeypatch):
     polls._begin()
     writer._begin()
     ids.known_nodes._reset()
+    monkeypatch.setattr(receivers, "_left_out", None)
+    straight._begin()
     inline.rest.until = 0.0
     yield
     inline.rest.until = 0.0

@@ -82,5 +82,6 @@ def test_the_sql_files_are_shipped_with_the_package():
         "queries.sql",
         "projections.sql",
         "rebuild.sql",
+        "redelivery.sql",
         "timelines.sql",
     }

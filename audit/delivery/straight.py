@@ -41,6 +41,18 @@ class _Lane(NamedTuple):
 
 
 _lane = _Lane(None, (), {})
+_closed = False
+
+
+def close() -> None:
+    """Let everything go the ordinary way in this process from now on."""
+    global _closed, _lane
+    _closed, _lane = True, _Lane(None, (), {})
+
+
+def _begin() -> None:
+    global _closed, _lane
+    _closed, _lane = False, _Lane(None, (), {})
 
 
 def _look(settings: Mapping[str, Any]) -> _Lane:
@@ -48,7 +60,7 @@ def _look(settings: Mapping[str, Any]) -> _Lane:
     global _lane
     names: dict[str, bytes] = {}
     secrets = settings["REDACT"]
-    plain = settings["DELIVERY"] == "spool" and settings["ENABLED"] is True
+    plain = settings["DELIVERY"] == "spool" and settings["ENABLED"] is True and not _closed
     if plain and settings["POLL_SAMPLING"] is None:
         left_out = {*settings["EXCLUDE_EVENTS"], *settings["REQUIRE_REASON"]}
         types = [event_type.name for event_type in ENGINE_EVENTS if event_type.ids == _WORKER_IDS]

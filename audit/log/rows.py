@@ -21,9 +21,14 @@ def rows(using: str, query: str, parameters: dict[str, Any] | None = None) -> li
 
 def parsed(text: str) -> dict[str, Any]:
     """A document as jsonb has it; empty where it is none, which no receiver writes."""
+    found = value(text)
+    return found if isinstance(found, dict) else {}
+
+
+def value(text: str) -> Any:
+    """Any value as jsonb has it."""
     try:
-        found = orjson.loads(text)
+        return orjson.loads(text)
     except ValueError:
         # jsonb has numbers that no double has, and of more digits than Python reads.
-        found = json.loads(text, parse_int=float)
-    return found if isinstance(found, dict) else {}
+        return json.loads(text, parse_int=float)

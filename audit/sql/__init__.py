@@ -6,9 +6,9 @@ import re
 from functools import cache
 from importlib.resources import files
 
-FILES = ("queries.sql", "timelines.sql", "projections.sql", "rebuild.sql")
-"""The files of named queries: of the log, of what is read from it, of how far that is, and of how
-it is made anew."""
+FILES = ("queries.sql", "timelines.sql", "projections.sql", "rebuild.sql", "redelivery.sql")
+"""The files of named queries: of the log, of what is read from it, of how far that is, of how
+it is made anew, and of what is sent again."""
 _HEADER = re.compile(r"^-- (?P<name>\w+) --$", re.MULTILINE)
 
 

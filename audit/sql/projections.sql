@@ -40,10 +40,11 @@ SELECT version, position FROM bamboo_audit_projectioncheckpoint WHERE name = %(n
 
 -- checkpoints --
 -- The projections that were ever caught up: how far each is, since when, and how many records it
--- has set aside.
+-- has set aside. Redeliveries keep theirs in the same table; they lag behind nothing.
 SELECT name, position, updated_at,
        (SELECT count(*) FROM bamboo_audit_recordsetaside AS aside WHERE aside.projection = name)
 FROM bamboo_audit_projectioncheckpoint
+WHERE NOT starts_with(name, 'redeliver:')
 ORDER BY name
 
 -- begin_checkpoint --

@@ -30,12 +30,7 @@ def load(any_id: str, at: datetime.datetime | None = None) -> Timeline:
     if at is not None:
         at = aware(at)
     using, now = conf.get("DATABASE"), datetime.datetime.now(datetime.UTC)
-    root = runs.find_root(using, any_id) if _may_be_an_id(any_id) else None
-    if root is None:
-        raise NotRecorded(
-            f"The log has no record of {any_id!r}. Is it the id of a run, a subprocess or a node "
-            "that was reached? What was captured a moment ago may still be under way to the log."
-        )
+    root = find_root(any_id)
     folded = fold(root, runs.records(using, root, at))
     if folded is None:
         raise NotRecorded(f"The log has no record of run {root!r} until {at}.")
@@ -45,9 +40,20 @@ def load(any_id: str, at: datetime.datetime | None = None) -> Timeline:
     )
 
 
-def _may_be_an_id(text: str) -> bool:
-    """Whether a column may hold it; a command line brings anything."""
-    return bool(text) and text.isprintable() and text.isascii()
+def find_root(any_id: str) -> str:
+    """The id of the run that an id belongs to: its own, or that of a node or subprocess.
+
+    Raises:
+        NotRecorded: the log has nothing of that id.
+        LogUnavailable: the log's database cannot be asked.
+    """
+    root = runs.find_root(conf.get("DATABASE"), any_id)
+    if root is None:
+        raise NotRecorded(
+            f"The log has no record of {any_id!r}. Is it the id of a run, a subprocess or a node "
+            "that was reached? What was captured a moment ago may still be under way to the log."
+        )
+    return root
 
 
 def _with_outcomes(using: str, run: RunTimeline, now: datetime.datetime) -> RunTimeline:

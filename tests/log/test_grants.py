@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
+from lab import redelivered
 
 from audit import conf
 
@@ -145,6 +146,24 @@ def test_the_recorder_works_as_the_application(application, record_factory):
     finally:
         with connection.cursor() as cursor:
             cursor.execute("RESET SESSION AUTHORIZATION")
+
+
+def test_events_are_sent_again_as_the_application(application, record_factory):
+    positions = [record_factory(run="granted") for _ in range(3)]
+    redelivered.given.clear()
+    connection = connections[conf.get("DATABASE")]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION AUTHORIZATION {_quoted(application.info.user)}")
+    try:
+        call_command(
+            *("audit_redeliver", "--receiver", "lab.redelivered.on_event", "--anew"),
+            *("--pipeline", "granted"),
+            stdout=StringIO(),
+        )
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET SESSION AUTHORIZATION")
+    assert redelivered.positions()[-3:] == positions
 
 
 def test_the_printed_script_is_what_apply_runs(application):

@@ -1,0 +1,1 @@
+"""Recorded events, sent again to one receiver: ``audit_redeliver``."""
