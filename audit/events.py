@@ -15,6 +15,7 @@ from audit.event_type import EventType, Nature, Origin
 POST_SET_STATE: Final = "post_set_state"
 """The engine's other signal, recorded beside ``pipeline_event``."""
 PRE_PREPARE: Final = "pre_prepare_run_pipeline"
+POST_PREPARE: Final = "post_prepare_run_pipeline"
 """The first event of a run, which carries all that is known of it."""
 RUN_TAGGED: Final = "run_tagged"
 """Tags that were given to a run later."""
@@ -68,7 +69,7 @@ ENGINE_EVENTS: Final[tuple[EventType, ...]] = (
         Origin.CALLER,
     ),
     _event(
-        "post_prepare_run_pipeline",
+        POST_PREPARE,
         "A run was prepared and handed to the workers",
         "任务准备完成，已交给执行进程",
         Nature.FACT,

@@ -8,6 +8,7 @@ from typing import Any, Final
 from audit.events import (
     NODE_FAILURE_DETAIL,
     POLLS_SUPPRESSED,
+    POST_PREPARE,
     POST_SET_STATE,
     PRE_PREPARE,
     RUN_TAGGED,
@@ -277,7 +278,7 @@ class RunBuilder:
 
 _HANDLERS: Final[dict[str, Handler]] = {
     PRE_PREPARE: RunBuilder._prepares,
-    "post_prepare_run_pipeline": RunBuilder._prepared,
+    POST_PREPARE: RunBuilder._prepared,
     RUN_TAGGED: RunBuilder._tagged,
     POST_SET_STATE: RunBuilder._state_changed,
     "pipeline_finish": RunBuilder._says_finished,

@@ -147,8 +147,11 @@ class Beside:
         chosen = None if roots is None else list(roots)
         self._composed("plan_shards", {"head": head, "roots": chosen, "size": size})
 
-    def claim(self) -> tuple[int, list[str]] | None:
-        """A part that nobody is at, and its runs; until the transaction ends it is ours."""
+    def claim(self) -> tuple[int, list[str], int] | None:
+        """A part that nobody is at, its runs, and the first position of their records.
+
+        Until the transaction ends it is ours.
+        """
         found = self._rows("claim_shard")
         return found[0] if found else None
 

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
-from audit.events import POST_SET_STATE
+from audit.events import POST_PREPARE, POST_SET_STATE, PRE_PREPARE
 from audit.fold import ENGINE_SENDER, tree
 from audit.fold.completeness import Gap
 from audit.fold.record import Record
@@ -22,12 +22,17 @@ _NOTHING: Final[dict[str, Any]] = {}
 _OF_THE_ENGINE: Final = {"sender": ENGINE_SENDER}
 
 
-def records(using: str, roots: Collection[str]) -> dict[str, list[Record]]:
-    """The records of some runs, each run's in no order."""
+def records(using: str, roots: Collection[str], first: int = 0) -> dict[str, list[Record]]:
+    """The records of some runs, each run's in no order; ``first``: none is at a lower position."""
     found: dict[str, list[Record]] = {root: [] for root in roots}
     tasks: dict[str | None, dict[str, Any]] = {None: _NOTHING}
     make = tuple.__new__
-    parameters = {"roots": list(roots), "plain": list(PLAIN), "sender": ENGINE_SENDER}
+    parameters = {
+        "roots": list(roots),
+        "first": first,
+        "plain": list(PLAIN),
+        "sender": ENGINE_SENDER,
+    }
     for row in rows(using, "shard_records", parameters):
         root, position, at, writer, number, kind, pipeline, node, version, data, context, task = row
         if context is not None:
@@ -40,6 +45,10 @@ def records(using: str, roots: Collection[str]) -> dict[str, list[Record]]:
         document = _NOTHING if data is None else parsed(data)
         fields = (position, at, writer, number, kind, pipeline, node, version, document, about)
         found[root].append(make(Record, fields))
+    for root, own in found.items():
+        kinds = {each.event_type for each in own}
+        if PRE_PREPARE not in kinds and POST_PREPARE in kinds:  # then it alone has the tree
+            found[root] = runs.records(using, root)
     if rows(using, "any_rootless")[0][0]:
         _add_rootless(using, found)
     return found

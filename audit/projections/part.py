@@ -15,14 +15,16 @@ from audit.projections.faults import is_the_records
 class Runs:
     """Some runs, read and folded once for all projections."""
 
-    def __init__(self, using: str, roots: Collection[str]) -> None:
+    def __init__(self, using: str, roots: Collection[str], first: int) -> None:
         self.using = using
         self.roots = roots
+        self._first = first
+        """None of their records is at a lower position."""
         self._failed: dict[str, Exception] = {}
 
     @cached_property
     def _records(self) -> dict[str, list[Record]]:
-        return shards.records(self.using, self.roots)
+        return shards.records(self.using, self.roots, self._first)
 
     @cached_property
     def last_positions(self) -> dict[str, int]:

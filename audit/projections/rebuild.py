@@ -170,8 +170,8 @@ class Rebuild:
             claimed = self.beside.claim()
             if claimed is None:
                 return False
-            part, roots = claimed
-            found = Runs(self.using, roots)
+            part, roots, first = claimed
+            found = Runs(self.using, roots, first)
             for projection in self.by_run:
                 batch = Part(found)
                 with broken(projection.name, "a rebuild cannot load it"):

@@ -36,6 +36,7 @@ CREATE UNLOGGED TABLE {next}.bamboo_audit_rebuild (
 CREATE UNLOGGED TABLE {next}.bamboo_audit_rebuildshard (
     shard integer PRIMARY KEY,
     roots text[] NOT NULL,
+    first bigint NOT NULL,
     records bigint NOT NULL,
     is_done boolean NOT NULL DEFAULT false
 );
@@ -84,8 +85,9 @@ SELECT error FROM {next}.bamboo_audit_rebuild
 
 -- plan_shards --
 -- Runs that begin after each other, in parts of about so many records.
-INSERT INTO {next}.bamboo_audit_rebuildshard (shard, roots, records)
-SELECT row_number() OVER (ORDER BY part), array_agg(root_pipeline_id ORDER BY first), sum(records)
+INSERT INTO {next}.bamboo_audit_rebuildshard (shard, roots, first, records)
+SELECT row_number() OVER (ORDER BY part), array_agg(root_pipeline_id ORDER BY first), min(first),
+       sum(records)
 FROM (
     SELECT root_pipeline_id, first, records,
            div(
@@ -110,7 +112,7 @@ WHERE root_pipeline_id <> ''
 
 -- claim_shard --
 -- A part that nobody works at; it is free again when who claimed it is gone.
-SELECT shard, roots FROM {next}.bamboo_audit_rebuildshard
+SELECT shard, roots, first FROM {next}.bamboo_audit_rebuildshard
 WHERE NOT is_done ORDER BY shard LIMIT 1 FOR UPDATE SKIP LOCKED
 
 -- end_shard --
@@ -137,22 +139,19 @@ ON CONFLICT (name) DO UPDATE SET position = excluded.position
 -- shard_records --
 -- The records of some runs, in no order. What plugins are called with tells the fold nothing, and
 -- of where they come from it takes the task only; for the engine's changes of state not even that.
+-- The tree of post_prepare is that of pre_prepare.
 SELECT root_pipeline_id, id, (extract(epoch FROM occurred_at) * 1000000)::bigint,
        writer_id::text, writer_position, event_type, pipeline_id, node_id, node_version,
        CASE WHEN event_type = ANY (%(plain)s::text[]) THEN NULL
-            WHEN event_type = 'post_prepare_run_pipeline' AND EXISTS (
-                SELECT FROM bamboo_audit_pipelineeventrecord AS first
-                WHERE first.root_pipeline_id = r.root_pipeline_id
-                  AND first.event_type = 'pre_prepare_run_pipeline'
-            ) THEN NULL
+            WHEN event_type = 'post_prepare_run_pipeline' THEN NULL
             ELSE data::text END,
        CASE WHEN context ? 'suppressed' THEN context::text
             WHEN event_type = ANY (%(plain)s::text[]) THEN NULL
             WHEN event_type = 'post_set_state' AND context ->> 'sender' = %(sender)s THEN NULL
             ELSE context::text END,
        CASE WHEN event_type = ANY (%(plain)s::text[]) THEN context #>> '{task,id}' END
-FROM bamboo_audit_pipelineeventrecord AS r
-WHERE root_pipeline_id = ANY (%(roots)s::text[])
+FROM bamboo_audit_pipelineeventrecord
+WHERE root_pipeline_id = ANY (%(roots)s::text[]) AND id >= %(first)s
 
 -- any_rootless --
 -- Whether the log has operations that were stored before anybody knew their run.
