@@ -9,7 +9,7 @@ from typing import Any
 from audit import conf, partitions, receivers
 from audit.capture import failures
 from audit.exceptions import AuditError
-from audit.log import facts, settled
+from audit.log import facts, rebuilds, settled
 from audit.shipping import report
 from audit.shipping.caretaker import SILENCE
 
@@ -21,6 +21,8 @@ WAITING_ALARM = datetime.timedelta(minutes=1)
 """Records that wait for so long in the spool make it unhealthy."""
 APPENDING_ALARM = datetime.timedelta(seconds=30)
 """An append takes some milliseconds; inline it takes as long as the host's own transaction."""
+HELD_ALARM = datetime.timedelta(minutes=10)
+"""A batch takes less than a second, the merge of a rebuild some."""
 NEARLY_FULL = 0.8
 
 
@@ -41,6 +43,8 @@ class Status:
     """Who appends just now; the projections wait for them."""
     checkpoints: list[facts.Checkpoint] | None
     """The projections; None without a log."""
+    rebuild: tuple[rebuilds.UnderWay, rebuilds.Done] | None
+    """The rebuild that was begun and did not come to its end yet."""
     spool: report.Report | None
     without_reason: int | None
     """Records of ``REQUIRE_REASON`` types without one; None where no type requires one."""
@@ -61,7 +65,9 @@ def read() -> Status:
     alias = conf.get("DATABASE")
     problems: list[str] = []
     now = datetime.datetime.now(datetime.UTC)
-    log = newest = found = gaps = writers = appending = checkpoints = without_reason = None
+    log = newest = found = gaps = writers = appending = checkpoints = rebuild = without_reason = (
+        None
+    )
     require_reason = conf.get("REQUIRE_REASON")
     try:
         log = facts.log_facts(alias)
@@ -72,6 +78,7 @@ def read() -> Status:
             writers = facts.writers(alias, SILENCE)
             appending = list(settled.appending(alias).values())
             checkpoints = facts.checkpoints(alias)
+            rebuild = rebuilds.Beside(alias).progress()
         if log.present and require_reason:
             since = now - REASONS_SINCE
             without_reason = facts.without_reason(alias, require_reason, since)
@@ -92,6 +99,13 @@ def read() -> Status:
         f"wait for it. End it: SELECT pg_terminate_backend({each.pid})."
         for each in appending or ()
         if each.since is not None and each.since < now - APPENDING_ALARM
+    ]
+    problems += [
+        f"Server process {each.held_by} has been at projection {each.name!r} since "
+        f"{each.held_since}: nobody else can catch it up. If it is stuck, end it: "
+        f"SELECT pg_terminate_backend({each.held_by})."
+        for each in checkpoints or ()
+        if each.held_since is not None and each.held_since < now - HELD_ALARM
     ]
     problems += [
         f"Projection {each.name!r} has set {each.set_aside:,} records aside that it could not "
@@ -122,6 +136,7 @@ def read() -> Status:
         writers=writers,
         appending=appending,
         checkpoints=checkpoints,
+        rebuild=rebuild,
         spool=spool,
         without_reason=without_reason,
         failures=counted,

@@ -46,7 +46,7 @@ def lock(using: str, name: str) -> Checkpoint:
     One that is not known is of version 0, which is older than all.
     """
     begin(using, name, 0, 0)
-    ((found, position),) = rows(using, "lock_checkpoint", {"name": name})
+    ((found, position, _),) = rows(using, "lock_checkpoint", {"name": name})
     return Checkpoint(found, position)
 
 

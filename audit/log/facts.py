@@ -105,13 +105,23 @@ class Checkpoint:
     updated_at: datetime.datetime
     set_aside: int
     """How many records it could not apply."""
+    held_by: int | None
+    """The server process that moves it on just now."""
+    held_since: datetime.datetime | None
 
 
 def checkpoints(using: str) -> list[Checkpoint]:
     """The projections that were ever caught up."""
     return [
-        Checkpoint(name=name, position=position, updated_at=at, set_aside=aside)
-        for name, position, at, aside in rows(using, "checkpoints")
+        Checkpoint(
+            name=name,
+            position=position,
+            updated_at=at,
+            set_aside=aside,
+            held_by=pid,
+            held_since=since,
+        )
+        for name, position, at, aside, pid, since in rows(using, "checkpoints")
     ]
 
 

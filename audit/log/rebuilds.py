@@ -85,6 +85,13 @@ class Beside:
         ((projections, selection, head, started_at),) = found
         return UnderWay(json.loads(projections), json.loads(selection), head, started_at)
 
+    def progress(self) -> tuple[UnderWay, Done] | None:
+        """What was begun here, and how far its load is."""
+        # In one transaction: who has looked at the tables keeps others from dropping them.
+        with translated(self.using), transaction.atomic(using=self.using):
+            found = self.under_way()
+            return None if found is None else (found, Done(*self._rows("shards_done")[0]))
+
     def create(
         self,
         tables: Mapping[str, bool],
@@ -152,7 +159,7 @@ class Beside:
 
         Until the transaction ends it is ours.
         """
-        found = self._rows("claim_shard")
+        found = [] if self.under_way() is None else self._rows("claim_shard")
         return found[0] if found else None
 
     def end(self, part: int) -> None:
@@ -160,8 +167,9 @@ class Beside:
         self._composed("end_shard", {"shard": part})
 
     def done(self) -> Done:
-        """How far the load is."""
-        return Done(*self._rows("shards_done")[0])
+        """How far the load is; all done where another process has brought it to its end."""
+        found = self.progress()
+        return Done(0, 0, 0, 0) if found is None else found[1]
 
     def roots(self) -> set[str]:
         """The runs of all parts."""

@@ -35,17 +35,32 @@ WITH frozen AS MATERIALIZED (
 SELECT pid, state_change FROM frozen WHERE pg_terminate_backend(pid)
 
 -- lock_checkpoint --
--- How far a projection is, for whoever moves it on; others wait here until that is committed.
-SELECT version, position FROM bamboo_audit_projectioncheckpoint WHERE name = %(name)s FOR UPDATE
+-- How far a projection is, for whoever moves it on; others wait here until that is committed. The
+-- advisory lock keeps nobody out: it shows who that is. 7307: no other lock of ours has it.
+SELECT version, position, pg_advisory_xact_lock_shared(
+    (7307::bigint << 32) | (hashtext(name)::bigint & 4294967295)
+)
+FROM bamboo_audit_projectioncheckpoint WHERE name = %(name)s FOR UPDATE
 
 -- checkpoints --
--- The projections that were ever caught up: how far each is, since when, and how many records it
--- has set aside. Redeliveries keep theirs in the same table; they lag behind nothing.
-SELECT name, position, updated_at,
-       (SELECT count(*) FROM bamboo_audit_recordsetaside AS aside WHERE aside.projection = name)
-FROM bamboo_audit_projectioncheckpoint
-WHERE NOT starts_with(name, 'redeliver:')
-ORDER BY name
+-- The projections that were ever caught up: how far each is, since when, how many records it has
+-- set aside, and who moves it on just now. Redeliveries keep theirs in the same table; they lag
+-- behind nothing.
+SELECT c.name, c.position, c.updated_at,
+       (SELECT count(*) FROM bamboo_audit_recordsetaside AS aside WHERE aside.projection = c.name),
+       l.pid, a.xact_start
+FROM bamboo_audit_projectioncheckpoint AS c
+LEFT JOIN LATERAL (
+    SELECT pid FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND objsubid = 1
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid = 7307
+      AND objid::bigint = hashtext(c.name)::bigint & 4294967295
+    LIMIT 1
+) AS l ON true
+LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE NOT starts_with(c.name, 'redeliver:')
+ORDER BY c.name
 
 -- begin_checkpoint --
 -- A projection is at a position; one that is known stays as it is.

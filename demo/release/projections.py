@@ -12,6 +12,7 @@ from .models import AttemptTime
 
 class AttemptTimes(RunProjection):
     name = "attempt_times"
+    models = (AttemptTime,)
 
     def apply_run(self, run: RunTimeline) -> None:
         table = AttemptTime.objects.using(self.using)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import threading
+from contextlib import suppress
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import connections, transaction
 from lab import rebuilt, tally
 from lab.projected import catch_up
 from lab.rebuilt import EventCount, NodeEnd
@@ -19,6 +21,7 @@ from projections.test_timelines import RUNS, SINCE, a_run, rows, store_runs
 
 from audit import conf
 from audit.exceptions import AuditError, ProjectionBroken, RebuildRefused
+from audit.log import checkpoints
 from audit.log.rebuilds import Beside
 from audit.models import (
     NodeTimeline,
@@ -256,6 +259,16 @@ def test_a_run_that_breaks_it_stops_it_unless_told_otherwise(small, monkeypatch)
     assert rows(mark) == expected
 
 
+def test_who_is_late_finds_that_another_one_has_finished(small):
+    store_runs(random.Random(45))
+    first = begun()
+    second = begun()
+    first.work()
+    finish(first)
+    load(second, 1, lambda done: None)
+    assert finish(second) is None
+
+
 def test_several_processes_do_it_and_one_of_them_may_be_killed(small, monkeypatch):
     mark = store_runs(random.Random(36))
     catch_up()
@@ -421,6 +434,37 @@ def test_the_command_says_what_it_did():
     assert "bamboo_audit_statetransition: 0 rows would be taken away, " in found
     assert "bamboo_audit_statetransition: 0 rows taken away, " in replay(since="2026-03-01")
     assert " records of all runs folded" in replay(workers=2)
+
+
+def status():
+    out = StringIO()
+    with suppress(SystemExit):
+        call_command("audit_status", stdout=out, stderr=out)
+    return out.getvalue()
+
+
+def test_any_shell_sees_how_far_it_is_and_who_is_at_a_projection(small):
+    store_runs(random.Random(51))
+    replay()
+    assert "rebuild " not in status()
+    assert "is at it" not in status()
+    going_on = begun()
+    going_on.work(most=2)
+    done = going_on.done()
+    assert f"{done.records_done:,} of {done.records:,} records loaded" in status()
+    using = conf.get("DATABASE")
+    seen = []
+
+    def look():
+        with transaction.atomic(using=using):
+            checkpoints.lock(using, Timelines.name)
+            looker = threading.Thread(target=_run_and_close, args=(lambda: seen.append(status()),))
+            looker.start()
+            looker.join()
+
+    _run_and_close(look)
+    (line,) = [each for each in seen[0].splitlines() if each.startswith("timelines")]
+    assert re.search(r"; server process \d+ is at it$", line)
 
 
 @pytest.mark.parametrize(

@@ -368,6 +368,7 @@ def test_the_command_says_how_far_it_came():
             "name": "timelines",
             "start": position(),
             "position": position(),
+            "outdated": False,
             "runs": 0,
             "set_aside": [],
         }

@@ -79,7 +79,15 @@ def _timelines(now: status.Status) -> Iterator[tuple[str, str]]:
             each.name,
             f"up to position {each.position:,}, {behind:,} behind the newest; "
             f"applied at {each.updated_at:%Y-%m-%d %H:%M:%S %Z}"
-            + (f"; {each.set_aside:,} records set aside" if each.set_aside else ""),
+            + (f"; {each.set_aside:,} records set aside" if each.set_aside else "")
+            + (f"; server process {each.held_by} is at it" if each.held_by else ""),
+        )
+    if now.rebuild is not None:
+        begun, done = now.rebuild
+        yield (
+            "rebuild",
+            f"of {', '.join(begun.projections)}, begun {begun.started_at:%Y-%m-%d %H:%M:%S %Z}: "
+            f"{done.records_done:,} of {done.records:,} records loaded",
         )
     if not now.checkpoints:
         yield "timelines", "never caught up. Run: manage.py audit_replay"
