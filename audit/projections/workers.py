@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from typing import Final
 
 from django.db import connections
@@ -25,7 +26,8 @@ def load(rebuild: Rebuild, workers: int, tell: Tell) -> None:
     """Load all parts; ``workers``: processes, 1 for this one.
 
     Raises:
-        AuditError: a worker was killed. What is loaded stays, and whoever rebuilds goes on there.
+        AuditError: a worker was killed, or failed. What is loaded stays, and whoever rebuilds
+            goes on there.
         ProjectionBroken: as ``Rebuild.work``.
     """
     if workers > 1:
@@ -38,28 +40,53 @@ def _load_beside(rebuild: Rebuild, workers: int, tell: Tell) -> None:
     connections.close_all()  # a child would share them
     # Forked: a host's settings, apps and projections are there already, however it was started.
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
-        waiting: set[Future[int]] = {pool.submit(rebuild.work) for _ in range(workers)}
-        try:
-            while waiting:
-                ended, waiting = wait(waiting, TELL_EVERY, return_when=FIRST_EXCEPTION)
-                for each in ended:
-                    each.result()
-                tell(rebuild.done())
-        except BrokenProcessPool as error:
-            raise AuditError(
-                "A worker was killed. What serves is as it was, and what is loaded stays: run the "
-                "same again, and it goes on there."
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    ways, processes = [], []
+    for _ in range(workers):
+        here, there = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(rebuild, os.getpid(), there), daemon=True)
+        process.start()
+        there.close()
+        ways.append(here)
+        processes.append(process)
+    try:
+        while alive := [process.sentinel for process in processes if process.is_alive()]:
+            connection.wait(alive, TELL_EVERY)
+            tell(rebuild.done())
+            for way, process in zip(ways, processes, strict=True):
+                _raise_what_it_said(way, process)
+        for way, process in zip(ways, processes, strict=True):
+            _raise_what_it_said(way, process)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
 
 
-def _begin() -> None:
-    """In the child: what the parent has is never to be looked through."""
+def _raise_what_it_said(way: connection.Connection, process: BaseProcess) -> None:
+    if way.poll():
+        with suppress(EOFError):  # it has ended
+            raise way.recv()
+    if process.exitcode:
+        was = f"was killed by signal {-process.exitcode}" if process.exitcode < 0 else "failed"
+        raise AuditError(
+            f"A worker {was}. What serves is as it was, and what is loaded stays: run the same "
+            "again, and it goes on there."
+        )
+
+
+def _work(rebuild: Rebuild, parent: int, way: connection.Connection) -> None:
+    """In the child. What the parent has is never to be looked through, and it may be killed."""
     gc.freeze()
     gc.set_threshold(COLLECT_EVERY)
+    try:
+        while os.getppid() == parent and rebuild.work(most=1):
+            pass
+    except AuditError as error:
+        way.send(type(error)(str(error)))
+    except KeyboardInterrupt:
+        pass  # the parent has it as well
+    finally:
+        connections.close_all()
 
 
 @contextmanager

@@ -109,6 +109,10 @@ class Command(BaseCommand):
             found = projector.catch_up(projections)
         except AuditError as error:
             raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            raise CommandError(
+                "Interrupted. What serves is whole; the same command goes on where this was."
+            ) from None
         if as_json:
             self.stdout.write(_as_json(found))
         else:
