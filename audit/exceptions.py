@@ -12,6 +12,7 @@ AuditError
 ├── UnknownProjection
 ├── ProjectionBroken
 ├── RebuildRefused
+├── RebuildOver
 ├── UnknownReceiver
 ├── ReceiverFailed
 ├── SpoolUnusable
@@ -74,6 +75,10 @@ class ProjectionBroken(AuditError):
 
 class RebuildRefused(AuditError):
     """Projections cannot be made anew as it was asked for. Nothing was changed."""
+
+
+class RebuildOver(AuditError):
+    """This rebuild was brought to its end, or given up, by another process. Ask audit_status."""
 
 
 class UnknownReceiver(AuditError):

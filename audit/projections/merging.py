@@ -8,13 +8,14 @@ from typing import Final
 
 from django.db import transaction
 
+from audit.exceptions import RebuildOver
 from audit.log import checkpoints, settled
 from audit.log.errors import translated
-from audit.log.rebuilds import Differing, UnderWay
+from audit.log.merges import Differing, compare, merge
 from audit.projections.base import Projection, RunProjection
 from audit.projections.batch import Batch
 from audit.projections.faults import broken
-from audit.projections.projector import BATCH, step
+from audit.projections.projector import BATCH, refuse_newer, step
 from audit.projections.rebuild import Rebuild
 from audit.projections.timelines import Timelines
 
@@ -33,30 +34,31 @@ class Outcome:
     """None: all."""
     position: int = 0
     """All up to here is in what was made."""
+    left_out: int = 0
+    """Runs and records that projections went on without: what was made of them before stays."""
     tables: list[Differing] = field(default_factory=list)
 
 
-def finish(rebuild: Rebuild, *, dry_run: bool = False) -> Outcome | None:
-    """Catch up with what came meanwhile, and write what differs; None: another one did.
+def finish(rebuild: Rebuild) -> Outcome:
+    """Catch up with what came meanwhile, and write what differs.
 
     Raises:
         ProjectionBroken: as ``work``.
+        RebuildOver: another process has brought it to its end, or has given it up.
         HeadUnsettled, LogUnavailable: as ``projector.catch_up``.
     """
-    begun = rebuild.beside.under_way()
-    if begun is None:
-        return None
-    with rebuild.beside.meant():
+    # Alone: of two that make the same index one would be a deadlock's victim.
+    with rebuild.beside.alone(), rebuild.beside.meant(rebuild.token) as begun:
         for projection in rebuild.by_run:
             projection.loaded()
     if rebuild.selection.is_all:
         _come_close(rebuild, begun.head)
-    return _merge(rebuild, begun, dry_run=dry_run)
+    return _merge(rebuild)
 
 
 def _come_close(rebuild: Rebuild, loaded: int) -> None:
     """Apply what came since, without holding up anybody."""
-    with rebuild.beside.meant():
+    with rebuild.beside.meant(rebuild.token):
         for each in rebuild.projections:
             position = loaded if isinstance(each, RunProjection) else 0
             checkpoints.begin(rebuild.using, each.name, each.version, position)
@@ -72,7 +74,7 @@ def _catch_up(rebuild: Rebuild, projection: Projection, head: int) -> int:
     _follow_timelines(rebuild)
     start: int | None = None
     while True:
-        with rebuild.beside.meant():
+        with rebuild.beside.meant(rebuild.token):
             found = step(rebuild.using, projection, head)
             for each in found.set_aside:
                 what = f"run {each.root_pipeline_id!r}"
@@ -92,30 +94,37 @@ def _follow_timelines(rebuild: Rebuild) -> None:
         rebuild.beside.take_checkpoint(Timelines.name)
 
 
-def _merge(rebuild: Rebuild, begun: UnderWay, *, dry_run: bool) -> Outcome | None:
+def _merge(rebuild: Rebuild) -> Outcome:
     head = settled.head(rebuild.using)
-    names = [each.name for each in rebuild.projections]
     with translated(rebuild.using), transaction.atomic(using=rebuild.using):
         # Until it is committed nobody else catches them up. Each by itself takes one of these
         # only, so whatever the order is, nobody waits for us while we wait for him.
-        for name in names:
-            checkpoints.lock(rebuild.using, name)
-        with rebuild.beside.alone():
-            if rebuild.beside.under_way() is None:
-                return None
-        with rebuild.beside.meant():
+        for each in rebuild.projections:
+            found = checkpoints.lock(rebuild.using, each.name)
+            refuse_newer(each, found.version)
+            # Whoever had it until now may have gone further, and only as far as all is settled.
+            head = max(head, found.position)
+        with rebuild.beside.alone(), rebuild.beside.meant(rebuild.token) as begun:
+            rebuild.beside.lock()
+            done = rebuild.done()
+            if done.parts_done < done.parts:
+                raise RebuildOver  # unless somebody merges what is not loaded
             roots = _chosen(rebuild, begun.head, head)
-            records = rebuild.beside.done().records
-            outcome = Outcome(
-                records=records, runs=None if roots is None else len(roots), position=head
-            )
-            act = rebuild.beside.compare if dry_run else rebuild.beside.merge
-            for projection in rebuild.projections:
-                for model in projection.tables():
-                    outcome.tables.append(act(model._meta.db_table, roots))
-            if not dry_run:
-                rebuild.beside.merge_books(names, roots)
-            rebuild.beside.drop()
+        outcome = Outcome(
+            records=done.records,
+            runs=None if roots is None else len(roots),
+            position=head,
+            left_out=sum(rebuild.beside.left_out(each.name) for each in rebuild.projections),
+        )
+        for projection in rebuild.projections:
+            rebuild.refuse_too_many(projection)
+            for model in projection.tables():
+                about = (rebuild.beside, model._meta.db_table, projection.name, roots)
+                differing = compare(*about) if rebuild.dry_run else merge(*about)
+                outcome.tables.append(differing)
+        if not rebuild.dry_run:
+            rebuild.beside.merge_books([each.name for each in rebuild.projections], roots)
+        rebuild.beside.drop()
     return outcome
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from audit.fold import Record, RunTimeline, fold
 from audit.fold.completeness import Gap
 from audit.log import shards
+from audit.log.checkpoints import LogRecord
 from audit.projections.batch import Batch
 from audit.projections.faults import is_the_records
 
@@ -59,12 +60,24 @@ class Runs:
 
 
 class Part(Batch):
-    """The batch that one projection gets of them. It has no ``records``."""
+    """The batch that one projection gets of them."""
 
     def __init__(self, runs: Runs) -> None:
         super().__init__(runs.using, 0, 0)
         self._runs = runs
         self.touched = runs.last_positions
+
+    @property
+    def records(self) -> list[LogRecord]:
+        """Not these: they are no records that follow each other.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "A RunProjection that is rebuilt gets timelines, and no records: derive it from "
+            "Projection where it needs those."
+        )
 
     def timelines(self) -> Iterator[RunTimeline]:
         for root, found in self._runs.folded.items():

@@ -120,18 +120,27 @@ def step(using: str, projection: Projection, head: int, batch: int = BATCH) -> P
 def _position(using: str, projection: Projection) -> tuple[int, bool]:
     """How far it is, and whether it is outdated; nobody else's until the transaction ends."""
     found = checkpoints.lock(using, projection.name)
-    if found.version > projection.version:
-        raise AuditError(
-            f"The rows of projection {projection.name!r} were written by its version "
-            f"{found.version}, and this is version {projection.version}. Upgrade it here, or let "
-            "the newer one catch up."
-        )
+    refuse_newer(projection, found.version)
     if found.version == projection.version:
         return found.position, False
     if found.version and projection.models:
         return found.position, True
     _begin_anew(using, projection, 0)
     return 0, False
+
+
+def refuse_newer(projection: Projection, version: int) -> None:
+    """Keep off rows that newer code has made.
+
+    Raises:
+        AuditError: they are such.
+    """
+    if version > projection.version:
+        raise AuditError(
+            f"The rows of projection {projection.name!r} were written by its version {version}, "
+            f"and this is version {projection.version}. Upgrade it here, or let the newer one "
+            "catch up."
+        )
 
 
 def begin_anew(projection: Projection, after: int = 0) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from django.utils import timezone
+from django.db.models import AutoField
 
 from audit import conf
 from audit.capture.text import clean_text, describe
@@ -18,12 +19,15 @@ from audit.projections.base import Projection, RunProjection
 from audit.projections.batch import Failed
 from audit.projections.faults import broken
 from audit.projections.part import Part, Runs
+from audit.projections.projector import MOST_ASIDE
 from audit.projections.selection import Selection
 
 PART: Final = 20_000
 """Records that are loaded in one transaction, or those of one run where it has more."""
 LOOK_EVERY: Final = 0.2
 """Seconds between two looks at whether others are done."""
+
+logger = logging.getLogger("audit")
 
 Tell = Callable[[Done], None]
 
@@ -36,27 +40,32 @@ class Rebuild:
         projections: Sequence[Projection],
         selection: Selection,
         *,
+        dry_run: bool = False,
         skip_broken: bool = False,
     ) -> None:
         self.using = conf.get("DATABASE")
         self.projections = projections
         self.selection = selection
+        self.dry_run = dry_run
         self.skip_broken = skip_broken
         self.beside = Beside(self.using)
+        self.token = ""
+        """Of what was begun: what another process begins instead of it is not this one's."""
         self.by_run = [each for each in projections if isinstance(each, RunProjection)]
 
     @classmethod
-    def under_way(cls, *, skip_broken: bool) -> Rebuild | None:
-        """That which another process has begun; None: there is none.
+    def under_way(cls, token: str, *, skip_broken: bool) -> Rebuild | None:
+        """That which another process has begun; None: it is over.
 
         Raises:
             RebuildRefused: here are other projections, or other versions of them.
             UnknownProjection: one is not known here.
         """
         begun = Beside(conf.get("DATABASE")).under_way()
-        if begun is None:
+        if begun is None or begun.token != token:
             return None
         found = cls(registry.chosen(list(begun.projections)), Selection(), skip_broken=skip_broken)
+        found.token = token
         if found.wanted[0] != begun.projections:
             raise RebuildRefused(
                 f"The rebuild is of {begun.projections}, and here is {found.wanted[0]}. Let those "
@@ -81,18 +90,19 @@ class Rebuild:
                 found = self._begin(head)
             elif (found.projections, found.selection) != self.wanted:
                 raise RebuildRefused(
-                    f"A rebuild of {', '.join(found.projections)} was begun at {found.started_at} "
-                    "and did not come to its end. Go on with it by giving the same options as "
-                    "then, or give it up with --anew."
+                    f"A rebuild of {', '.join(found.projections)} ({found.selection}) was begun at "
+                    f"{found.started_at} and did not come to its end. Go on with it by giving the "
+                    "same options as then, or give it up with --rebuild --anew."
                 )
-            self.beside.report("")
+            self.token = found.token
+            self.beside.report(self.token, "")
         return found
 
     @property
     def wanted(self) -> tuple[dict[str, int], dict[str, Any]]:
         """The versions of its projections, and its selection: the same for the same rebuild."""
         versions = {each.name: each.version for each in self.projections}
-        return versions, self.selection.as_json()
+        return versions, {**self.selection.as_json(), "dry_run": self.dry_run}
 
     def _is_old(self, found: UnderWay) -> bool:
         """Whether other code began it."""
@@ -107,10 +117,10 @@ class Rebuild:
             for model in each.tables()
         }
         versions, selection = self.wanted
-        self.beside.create(tables, projections=versions, selection=selection, head=head)
+        found = self.beside.create(tables, projections=versions, selection=selection, head=head)
         if self.by_run:
             self.beside.plan(head, roots, PART)
-        return UnderWay(versions, selection, head, timezone.now())
+        return found
 
     def _refuse(self) -> None:
         for each in self.projections:
@@ -120,6 +130,18 @@ class Rebuild:
                     f"{what} beside the tables that serve: name those that it writes to as its "
                     "models."
                 )
+            for model in each.tables():
+                if model._meta.many_to_many or model._meta.parents:
+                    raise RebuildRefused(
+                        f"{what}: {model._meta.label} has rows in other tables as well, by "
+                        "inheritance or a many-to-many field."
+                    )
+                if model._meta.related_objects and isinstance(model._meta.pk, AutoField):
+                    raise RebuildRefused(
+                        f"{what}: other rows name those of {model._meta.label} by an id that the "
+                        "database draws, and would draw again. Give it a key that follows from "
+                        "the records."
+                    )
             if self.selection.is_all:
                 continue
             if not isinstance(each, RunProjection):
@@ -138,6 +160,7 @@ class Rebuild:
 
         Raises:
             ProjectionBroken: a projection raises for a run, and that is not to be left out.
+            RebuildOver: another process has brought it to its end, or has given it up.
         """
         done = 0
         while (most is None or done < most) and self._load_one():
@@ -148,15 +171,15 @@ class Rebuild:
 
     def done(self) -> Done:
         """How far the load is, whoever is at it."""
-        return self.beside.done()
+        return self.beside.done(self.token)
 
     def report(self, error: str) -> None:
         """Say to who waits why this process cannot go on."""
-        self.beside.report(error)
+        self.beside.report(self.token, error)
 
     def reported(self) -> str:
         """What somebody who works at it has said; empty: nothing."""
-        return self.beside.reported()
+        return self.beside.reported(self.token)
 
     def wait(self, tell: Tell) -> None:
         """Load what others do not, until all is loaded."""
@@ -166,7 +189,7 @@ class Rebuild:
                 tell(self.done())
 
     def _load_one(self) -> bool:
-        with self.beside.meant():
+        with self.beside.meant(self.token):
             claimed = self.beside.claim()
             if claimed is None:
                 return False
@@ -177,8 +200,22 @@ class Rebuild:
                 with broken(projection.name, "a rebuild cannot load it"):
                     projection.load(batch)
                 self.set_aside(projection, batch.failed)
+                self.refuse_too_many(projection)
             self.beside.end(part)
         return True
+
+    def refuse_too_many(self, projection: Projection) -> None:
+        """Where so many runs are left out, it is not their fault.
+
+        Raises:
+            ProjectionBroken: it is so.
+        """
+        if (count := self.beside.left_out(projection.name)) > MOST_ASIDE:
+            raise ProjectionBroken(
+                f"Projection {projection.name!r} raises for more than {MOST_ASIDE} runs or "
+                f"records ({count:,}), which is not their fault. What serves is as it was. Mend "
+                "it, and rebuild again with --anew."
+            )
 
     def set_aside(self, projection: Projection, failed: dict[str, Failed]) -> None:
         """Leave these runs out, where that was asked for.
@@ -188,6 +225,11 @@ class Rebuild:
         """
         for root, (position, why) in failed.items():
             self.leave_out(projection, f"run {root!r}", describe(why))
+            logger.error(
+                "bamboo-audit: projection %r is made anew without run %r, whose rows stay: %s",
+                *(projection.name, root, describe(why)),
+                exc_info=why,
+            )
             checkpoints.set_aside(
                 *(self.using, projection.name),
                 position=position,

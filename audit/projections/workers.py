@@ -13,7 +13,7 @@ from typing import Final
 
 from django.db import connections
 
-from audit.exceptions import AuditError
+from audit.exceptions import AuditError, RebuildOver
 from audit.projections.rebuild import Rebuild, Tell
 
 TELL_EVERY: Final = 0.3
@@ -51,7 +51,8 @@ def _load_beside(rebuild: Rebuild, workers: int, tell: Tell) -> None:
     try:
         while alive := [process.sentinel for process in processes if process.is_alive()]:
             connection.wait(alive, TELL_EVERY)
-            tell(rebuild.done())
+            with suppress(RebuildOver):  # as its workers see as well
+                tell(rebuild.done())
             for way, process in zip(ways, processes, strict=True):
                 _raise_what_it_said(way, process)
         for way, process in zip(ways, processes, strict=True):

@@ -27,10 +27,12 @@ DROP TABLE {next}.{table}
 -- How far a rebuild is. Not logged, like all that is beside: after a crash of the server all of it
 -- is empty together, and the rebuild begins anew.
 CREATE UNLOGGED TABLE {next}.bamboo_audit_rebuild (
+    token text NOT NULL,
     projections jsonb NOT NULL,
     selection jsonb NOT NULL,
     head bigint NOT NULL,
     error text NOT NULL DEFAULT '',
+    turn integer NOT NULL DEFAULT 0,
     started_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE UNLOGGED TABLE {next}.bamboo_audit_rebuildshard (
@@ -59,25 +61,58 @@ CREATE UNLOGGED TABLE {next}.{table} (
 )
 
 -- look_beside --
--- Until the end of the transaction the tables beside are meant where there are some.
+-- Until the end of the transaction the tables beside are meant where there are some. What a role
+-- is given for its queries is not enough for these.
 SELECT set_config(
     'search_path',
     quote_ident(%(next)s) || ', ' || current_setting('search_path'),
     true
-)
+), set_config('statement_timeout', '0', true),
+   set_config('idle_in_transaction_session_timeout', '0', true)
+
+-- hold_books --
+-- Whether this rebuild is still under way; until the transaction ends nobody drops what is beside.
+SELECT projections::text, selection::text, head, started_at, token
+FROM {next}.bamboo_audit_rebuild WHERE token = %(token)s FOR KEY SHARE
+
+-- lock_books --
+-- Who is to drop what is beside waits for all that are at it, before he has locked anything else
+-- there. Others may still look how far it is.
+LOCK TABLE {next}.bamboo_audit_rebuild IN EXCLUSIVE MODE
+
+-- written_elsewhere --
+-- How many rows this session has lately written to tables that are not beside. Also before this
+-- transaction: the server forgets it now and then, and never in the middle of one.
+SELECT relid::regclass::text, n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_xact_user_tables
+WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 AND schemaname <> %(next)s
+  AND schemaname NOT LIKE 'pg\_%%'
+ORDER BY relid
 
 -- add_rebuild --
 -- A rebuild begins.
-INSERT INTO {next}.bamboo_audit_rebuild (projections, selection, head)
-VALUES (%(projections)s::jsonb, %(selection)s::jsonb, %(head)s)
+INSERT INTO {next}.bamboo_audit_rebuild (projections, selection, head, token)
+VALUES (%(projections)s::jsonb, %(selection)s::jsonb, %(head)s, %(token)s)
 
 -- rebuild_under_way --
 -- What is rebuilt, of which part of the log, up to where, and since when.
-SELECT projections::text, selection::text, head, started_at FROM {next}.bamboo_audit_rebuild
+SELECT projections::text, selection::text, head, started_at, token
+FROM {next}.bamboo_audit_rebuild
+
+-- next_turn --
+-- Tasks are sent; those that were sent before are not to go on.
+UPDATE {next}.bamboo_audit_rebuild SET turn = turn + 1 WHERE token = %(token)s RETURNING turn
+
+-- present_turn --
+-- Which tasks are to go on.
+SELECT turn FROM {next}.bamboo_audit_rebuild WHERE token = %(token)s
+
+-- left_out --
+-- How many runs and records a projection is made without.
+SELECT count(*) FROM {next}.bamboo_audit_recordsetaside WHERE projection = %(name)s
 
 -- report --
 -- Why somebody who works at it cannot go on; empty: let all try again.
-UPDATE {next}.bamboo_audit_rebuild SET error = %(error)s
+UPDATE {next}.bamboo_audit_rebuild SET error = %(error)s WHERE token = %(token)s
 
 -- reported --
 -- What was said last.
@@ -173,40 +208,58 @@ WHERE a.attrelid = %(table)s::regclass AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
 
 -- merge_gone --
--- Delete the rows that are not among those that were made beside.
+-- Delete the rows that are not among those that were made beside. Rows of runs stay whose
+-- beginning the log has no more, or that were left out.
 WITH old AS MATERIALIZED (
-    SELECT ctid AS place, {content}::text AS audit_content, {number} AS audit_number
-    FROM {live} AS each WHERE (%(roots)s::text[] IS NULL OR {root} = ANY (%(roots)s::text[]))
+    SELECT tableoid AS audit_table, ctid AS audit_place, {content}::text AS audit_content,
+           {number} AS audit_number
+    FROM {live} AS audit_each
+    WHERE (%(roots)s::text[] IS NULL OR {root} = ANY (%(roots)s::text[]))
       AND NOT EXISTS (
           SELECT FROM {schema}.bamboo_audit_pipelinetimeline AS run
           WHERE run.root_pipeline_id = {root}
             AND run.first_position < coalesce(%(horizon)s::bigint, 9223372036854775807)
       )
+      AND NOT EXISTS (
+          SELECT FROM {next}.bamboo_audit_recordsetaside AS aside
+          WHERE aside.projection = %(projection)s AND aside.whole_run
+            AND aside.root_pipeline_id = {root}
+      )
 )
-DELETE FROM {live} WHERE ctid = ANY (ARRAY(
-    SELECT place FROM old
-    WHERE NOT EXISTS (
-        SELECT FROM (SELECT {content}::text AS audit_content, {number} AS audit_number FROM {beside} AS each)
-            AS new
-        WHERE new.audit_content = old.audit_content AND new.audit_number = old.audit_number
-    )
-))
+DELETE FROM {live} AS audit_each USING old
+WHERE audit_each.tableoid = old.audit_table AND audit_each.ctid = old.audit_place
+  AND NOT EXISTS (
+      SELECT FROM (
+          SELECT {content}::text AS audit_content, {number} AS audit_number
+          FROM {beside} AS audit_each
+      ) AS new
+      WHERE new.audit_content = old.audit_content AND new.audit_number = old.audit_number
+  )
 
 -- merge_fresh --
 -- Insert the rows that were made beside and that are not there.
 WITH new AS MATERIALIZED (
     SELECT {columns}, {content}::text AS audit_content, {number} AS audit_number
-    FROM {beside} AS each WHERE (%(roots)s::text[] IS NULL OR {root} = ANY (%(roots)s::text[]))
+    FROM {beside} AS audit_each
+    WHERE (%(roots)s::text[] IS NULL OR {root} = ANY (%(roots)s::text[]))
       AND NOT EXISTS (
           SELECT FROM {schema}.bamboo_audit_pipelinetimeline AS run
           WHERE run.root_pipeline_id = {root}
             AND run.first_position < coalesce(%(horizon)s::bigint, 9223372036854775807)
       )
+      AND NOT EXISTS (
+          SELECT FROM {next}.bamboo_audit_recordsetaside AS aside
+          WHERE aside.projection = %(projection)s AND aside.whole_run
+            AND aside.root_pipeline_id = {root}
+      )
 )
 INSERT INTO {live} ({columns})
 SELECT {columns} FROM new
 WHERE NOT EXISTS (
-    SELECT FROM (SELECT {content}::text AS audit_content, {number} AS audit_number FROM {live} AS each) AS old
+    SELECT FROM (
+        SELECT {content}::text AS audit_content, {number} AS audit_number
+        FROM {live} AS audit_each
+    ) AS old
     WHERE new.audit_content = old.audit_content AND new.audit_number = old.audit_number
 )
 ON CONFLICT DO NOTHING
@@ -214,24 +267,40 @@ ON CONFLICT DO NOTHING
 -- count_differing --
 -- How many rows only the table that serves has, and how many only the one beside.
 WITH old AS MATERIALIZED (
-    SELECT {content}::text AS audit_content, {number} AS audit_number FROM {live} AS each WHERE (%(roots)s::text[] IS NULL OR {root} = ANY (%(roots)s::text[]))
+    SELECT {content}::text AS audit_content, {number} AS audit_number
+    FROM {live} AS audit_each
+    WHERE (%(roots)s::text[] IS NULL OR {root} = ANY (%(roots)s::text[]))
       AND NOT EXISTS (
           SELECT FROM {schema}.bamboo_audit_pipelinetimeline AS run
           WHERE run.root_pipeline_id = {root}
             AND run.first_position < coalesce(%(horizon)s::bigint, 9223372036854775807)
       )
+      AND NOT EXISTS (
+          SELECT FROM {next}.bamboo_audit_recordsetaside AS aside
+          WHERE aside.projection = %(projection)s AND aside.whole_run
+            AND aside.root_pipeline_id = {root}
+      )
 ), new AS MATERIALIZED (
-    SELECT {content}::text AS audit_content, {number} AS audit_number FROM {beside} AS each WHERE (%(roots)s::text[] IS NULL OR {root} = ANY (%(roots)s::text[]))
+    SELECT {content}::text AS audit_content, {number} AS audit_number
+    FROM {beside} AS audit_each
+    WHERE (%(roots)s::text[] IS NULL OR {root} = ANY (%(roots)s::text[]))
       AND NOT EXISTS (
           SELECT FROM {schema}.bamboo_audit_pipelinetimeline AS run
           WHERE run.root_pipeline_id = {root}
             AND run.first_position < coalesce(%(horizon)s::bigint, 9223372036854775807)
+      )
+      AND NOT EXISTS (
+          SELECT FROM {next}.bamboo_audit_recordsetaside AS aside
+          WHERE aside.projection = %(projection)s AND aside.whole_run
+            AND aside.root_pipeline_id = {root}
       )
 )
 SELECT (SELECT count(*) FROM old WHERE NOT EXISTS (
-            SELECT FROM new WHERE new.audit_content = old.audit_content AND new.audit_number = old.audit_number)),
+            SELECT FROM new WHERE new.audit_content = old.audit_content
+              AND new.audit_number = old.audit_number)),
        (SELECT count(*) FROM new WHERE NOT EXISTS (
-            SELECT FROM old WHERE new.audit_content = old.audit_content AND new.audit_number = old.audit_number))
+            SELECT FROM old WHERE new.audit_content = old.audit_content
+              AND new.audit_number = old.audit_number))
 
 -- merge_checkpoints --
 -- What was rebuilt is as far as what was made beside.

@@ -21,7 +21,10 @@ load = Timelines.load
 
 def load_slowly(self: Timelines, batch: Batch) -> None:
     load(self, batch)
+    at_work = Path(f"{os.getpid()}.at_work")
+    at_work.touch()
     time.sleep(float(os.environ.get("AUDIT_TEST_SLOW", "0")))
+    at_work.unlink()
 
 
 Timelines.load = load_slowly  # type: ignore[method-assign]

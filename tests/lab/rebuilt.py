@@ -65,7 +65,7 @@ class EventCounts(Projection):
 
 class NodeEnds(RunProjection):
     name = "node_ends"
-    models: ClassVar[Any] = ("lab.NodeEnd",)
+    models: ClassVar[Any] = (NodeEnd,)
 
     def apply_run(self, run: RunTimeline) -> None:
         table = NodeEnd.objects.using(self.using)

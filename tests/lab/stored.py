@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable
 
 import orjson
-from django.db import connections
+from django.db import connections, transaction
 from django.utils import timezone
 
 from audit import conf
@@ -53,3 +53,23 @@ def store(
 def moment(began: datetime.datetime, record: Record) -> datetime.datetime:
     """When a stored record occurred."""
     return began + datetime.timedelta(microseconds=record.at)
+
+
+def empty_log() -> None:
+    """Begin with an empty log and empty tables at position 1, whatever other tests have left."""
+    using = conf.get("DATABASE")
+    with transaction.atomic(using), connections[using].cursor() as cursor:
+        cursor.execute(
+            "SELECT tgrelid::regclass::text, tgname FROM pg_trigger "
+            "WHERE tgrelid IN (SELECT relid FROM pg_partition_tree(%s)) AND tgtype & 32 <> 0",
+            ["bamboo_audit_pipelineeventrecord"],
+        )
+        guards = cursor.fetchall()
+        for table, guard in guards:
+            cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER {guard}")
+        cursor.execute("TRUNCATE bamboo_audit_pipelineeventrecord RESTART IDENTITY")
+        for table, guard in guards:
+            cursor.execute(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {guard}")
+        for name in ("pipelinetimeline", "nodetimeline", "statetransition", "recordsetaside"):
+            cursor.execute(f"DELETE FROM bamboo_audit_{name}")
+        cursor.execute("DELETE FROM bamboo_audit_projectioncheckpoint")

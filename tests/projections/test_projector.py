@@ -11,6 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, OperationalError, transaction
 from lab import tally
+from lab.stored import empty_log
 from lab.tally import Failures, Nodes, Tally
 
 from audit import checks, conf
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 @pytest.fixture(autouse=True)
 def tables():
+    empty_log()
     tally.make_tables()
     begin()
     yield

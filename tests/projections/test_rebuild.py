@@ -12,15 +12,15 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connections, transaction
+from django.db import connections, models, transaction
 from lab import rebuilt, tally
 from lab.projected import catch_up
 from lab.rebuilt import EventCount, NodeEnd
-from lab.stored import store
+from lab.stored import empty_log, store
 from projections.test_timelines import RUNS, SINCE, a_run, rows, store_runs
 
 from audit import conf
-from audit.exceptions import AuditError, ProjectionBroken, RebuildRefused
+from audit.exceptions import AuditError, ProjectionBroken, RebuildOver, RebuildRefused
 from audit.log import checkpoints
 from audit.log.rebuilds import Beside
 from audit.models import (
@@ -30,8 +30,8 @@ from audit.models import (
     RecordSetAside,
     StateTransition,
 )
+from audit.projections import merging, projector
 from audit.projections import part as parts
-from audit.projections import projector
 from audit.projections import rebuild as rebuilds
 from audit.projections.merging import finish
 from audit.projections.rebuild import Rebuild
@@ -47,8 +47,8 @@ ALL = Selection()
 
 @pytest.fixture(autouse=True)
 def caught_up():
-    """What other tests have left is applied, and nothing is beside."""
-    catch_up()
+    """Nothing that other tests have left is in the log, and nothing is beside."""
+    empty_log()
     yield
     drop_all()
 
@@ -75,10 +75,10 @@ def begun(*projections, selection=ALL, anew=False, **options):
     return found
 
 
-def rebuild(*projections, selection=ALL, dry_run=False, **options):
+def rebuild(*projections, selection=ALL, **options):
     found = begun(*projections, selection=selection, **options)
     found.work()
-    return finish(found, dry_run=dry_run)
+    return finish(found)
 
 
 def differing(outcome):
@@ -177,7 +177,7 @@ def test_another_one_is_not_begun_beside_it_unless_that_is_given_up():
     store_runs(random.Random(30))
     begun()
     other = Selection(since=SINCE)
-    with pytest.raises(RebuildRefused, match=r"A rebuild of timelines was begun at .* --anew"):
+    with pytest.raises(RebuildRefused, match=r"A rebuild of timelines .* was begun at .* --anew"):
         begun(selection=other)
     begun(selection=other, anew=True)
     begun(selection=other)
@@ -250,7 +250,7 @@ def test_a_run_that_breaks_it_stops_it_unless_told_otherwise(small, monkeypatch)
     assert rows(mark) == expected
     begun(anew=True)
     rebuild(skip_broken=True)
-    assert not PipelineTimeline.objects.filter(pk=bad).exists()
+    assert rows(mark) == expected, "what was made of it before stays"
     aside = RecordSetAside.objects.get()
     assert (aside.root_pipeline_id, aside.whole_run) == (bad, True)
     monkeypatch.undo()
@@ -265,8 +265,9 @@ def test_who_is_late_finds_that_another_one_has_finished(small):
     second = begun()
     first.work()
     finish(first)
-    load(second, 1, lambda done: None)
-    assert finish(second) is None
+    for action in (second.work, second.done, lambda: finish(second)):
+        with pytest.raises(RebuildOver, match="brought to its end, or given up"):
+            action()
 
 
 def test_several_processes_do_it_and_one_of_them_may_be_killed(small, monkeypatch):
@@ -298,18 +299,18 @@ def test_who_catches_up_waits_for_the_merge(monkeypatch):
     store_runs(random.Random(37))
     going_on = begun()
     going_on.work()
-    late, merge = [], Beside.merge
+    late, merge = [], merging.merge
 
-    def beside(self, table, roots):
+    def beside(*about):
         if not late:
             late.append(store_runs(random.Random(38)))
             late.append(threading.Thread(target=_catch_up_and_close))
             late[1].start()
             late[1].join(0.3)
             assert late[1].is_alive(), "it waits"
-        return merge(self, table, roots)
+        return merge(*about)
 
-    monkeypatch.setattr(Beside, "merge", beside)
+    monkeypatch.setattr(merging, "merge", beside)
     with_own = threading.Thread(target=_run_and_close, args=(lambda: finish(going_on),))
     with_own.start()
     with_own.join()
@@ -412,6 +413,149 @@ def test_a_record_that_breaks_one_of_a_hosts_own_stops_it(own, monkeypatch):
     with pytest.raises(ProjectionBroken, match=r"ValueError: no retries.*--skip-broken"):
         rebuild(own[0])
     assert own_rows() == expected
+
+
+def test_one_that_was_given_up_goes_no_further(small):
+    """Otherwise it would merge what another one has loaded: one run of all."""
+    mark = store_runs(random.Random(46))
+    catch_up()
+    expected = rows(mark)
+    first = begun()
+    first.work(most=1)
+    only = Selection(pipelines=(f"{mark}1/run",))
+    second = begun(selection=only, anew=True)
+    for action in (first.work, first.done, lambda: finish(first)):
+        with pytest.raises(RebuildOver):
+            action()
+    assert rows(mark) == expected
+    assert second.work() == 1
+    finish(second)
+    assert rows(mark) == expected
+
+
+def test_nothing_is_merged_before_all_is_loaded(small):
+    mark = store_runs(random.Random(47))
+    catch_up()
+    expected = rows(mark)
+    going_on = begun()
+    going_on.work(most=2)
+    with pytest.raises(RebuildOver):
+        finish(going_on)
+    assert rows(mark) == expected
+
+
+def test_a_dry_run_is_no_part_of_a_real_one():
+    store_runs(random.Random(48))
+    begun(dry_run=True)
+    with pytest.raises(RebuildRefused, match="did not come to its end"):
+        begun()
+
+
+def test_what_somebody_applied_meanwhile_is_not_put_back(small, monkeypatch):
+    """A record that came after the head was looked at, and was caught up before the lock."""
+    mark = store_runs(random.Random(49))
+    catch_up()
+    going_on = begun(selection=Selection(pipelines=(f"{mark}1/run",)))
+    going_on.work()
+    head = merging.settled.head
+
+    def late(using):
+        monkeypatch.undo()
+        found = head(using)
+        record = a_run(1, mark)[1][-1]
+        store(
+            [record._replace(writer_position=9_000, node_id=f"{mark}late")], f"{mark}1/run", SINCE
+        )
+        catch_up()
+        return found
+
+    monkeypatch.setattr(merging.settled, "head", late)
+    finish(going_on)
+    assert NodeTimeline.objects.filter(node_id=f"{mark}late").exists()
+
+
+def test_where_each_run_breaks_it_the_rows_stay_and_it_is_told(own, monkeypatch):
+    store_runs(random.Random(52))
+    projector.catch_up([Timelines(), *own])
+    expected = own_rows()
+
+    def fails(self, run):
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr(rebuilt.NodeEnds, "apply_run", fails)
+    assert rebuild(own[1], skip_broken=True).left_out == RUNS
+    assert own_rows() == expected
+    RecordSetAside.objects.all().delete()
+    monkeypatch.setattr(rebuilds, "MOST_ASIDE", 2)
+    with pytest.raises(ProjectionBroken, match="more than 2 runs or records"):
+        rebuild(own[1], skip_broken=True)
+    assert own_rows() == expected
+
+
+def test_a_table_that_it_does_not_name_is_not_written_to(own, monkeypatch):
+    store_runs(random.Random(53))
+    projector.catch_up([Timelines(), *own])
+    expected = own_rows()
+
+    def also(self, run):
+        EventCount.objects.using(self.using).update(number=0)
+
+    monkeypatch.setattr(rebuilt.NodeEnds, "apply_run", also)
+    with pytest.raises(RebuildRefused, match="has written to lab_eventcount, which serves"):
+        rebuild(own[1])
+    assert own_rows() == expected
+
+
+def test_rows_of_other_partitions_of_a_hosts_table_stay(own):
+    """A place is one in each partition."""
+    using = conf.get("DATABASE")
+    tally.execute("DROP TABLE lab_nodeend")
+    tally.execute(
+        "CREATE TABLE lab_nodeend (id bigint GENERATED BY DEFAULT AS IDENTITY, "
+        "root_pipeline_id text, state text) PARTITION BY HASH (root_pipeline_id)"
+    )
+    for n in range(3):
+        tally.execute(
+            f"CREATE TABLE lab_nodeend_{n} PARTITION OF lab_nodeend "
+            f"FOR VALUES WITH (MODULUS 3, REMAINDER {n})"
+        )
+    mark = store_runs(random.Random(54))
+    projector.catch_up([Timelines(), *own])
+    expected = own_rows()
+    NodeEnd.objects.using(using).filter(root_pipeline_id=f"{mark}1/run").update(state="WRONG")
+    outcome = rebuild(own[1], selection=Selection(pipelines=(f"{mark}1/run",)))
+    ((gone, fresh),) = differing(outcome)
+    assert gone == fresh > 0
+    assert own_rows() == expected
+
+
+class Parent(models.Model):
+    root_pipeline_id = models.TextField()
+
+    class Meta:
+        app_label = "lab"
+
+    def __str__(self) -> str:
+        return self.root_pipeline_id
+
+
+class Child(models.Model):
+    parent = models.ForeignKey(Parent, on_delete=models.CASCADE)
+
+    class Meta:
+        app_label = "lab"
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class Families(rebuilt.NodeEnds):
+    models = (Parent, Child)
+
+
+def test_ids_that_the_database_draws_are_not_drawn_again_for_who_names_them():
+    with pytest.raises(RebuildRefused, match=r"other rows name those of lab\.Parent by an id"):
+        rebuild(Families())
 
 
 # The command.

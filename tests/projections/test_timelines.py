@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from lab.by_hand import WEB, WORKER, Records
 from lab.projected import catch_up, refold
-from lab.stored import store, writer_id
+from lab.stored import empty_log, store, writer_id
 
 from audit import conf, timeline
 from audit.exceptions import AuditError, HeadUnsettled
@@ -44,7 +44,8 @@ RUNS = 4
 
 @pytest.fixture(autouse=True)
 def caught_up():
-    """What other tests have left is applied."""
+    """Nothing that other tests have left is in the log."""
+    empty_log()
     catch_up()
 
 

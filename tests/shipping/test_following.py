@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 from lab import tally
 from lab.hosts import stopped, within
+from lab.stored import empty_log
 from lab.tally import Nodes, Tally
 
 from audit.log import settled
@@ -69,6 +70,7 @@ def test_one_that_fails_keeps_no_other_from_going_on(using, caplog):
         raise RuntimeError("a handler of the host's")
 
     tally.make_tables()
+    empty_log()
     head = settled.head(using)
     projector.catch_up([Timelines()])
     for each in (Broken(), Nodes()):

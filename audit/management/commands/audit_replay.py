@@ -131,19 +131,18 @@ class Command(BaseCommand):
             until=moment("--until", options["until"]),
         )
         projections = registry.chosen(names)
-        rebuild = Rebuild(projections, selection, skip_broken=options["skip_broken"])
+        rebuild = Rebuild(
+            projections,
+            selection,
+            **{name: options[name] for name in ("dry_run", "skip_broken")},
+        )
         rebuild.begin(anew=options["anew"])
         with self._progress(quiet=options["json"]) as tell:
             if options["celery"]:
-                about = {name: options[name] for name in ("skip_broken", "queue")}
-                on_celery.load(rebuild, workers, tell, **about)
+                on_celery.load(rebuild, workers, tell, queue=options["queue"])
             else:
                 load(rebuild, workers, tell)
-        outcome = finish(rebuild, dry_run=options["dry_run"])
-        if options["json"]:
-            self.stdout.write(json.dumps(None if outcome is None else asdict(outcome)))
-        else:
-            self._say_rebuilt(outcome, dry_run=options["dry_run"])
+        self._say_rebuilt(finish(rebuild), dry_run=options["dry_run"], as_json=options["json"])
 
     def _upgrade(self, projections: list[Projection], *, as_json: bool) -> None:
         """What an older version made is made anew, and serves until then."""
@@ -156,25 +155,34 @@ class Command(BaseCommand):
             rebuild.begin()
             with self._progress(quiet=as_json) as tell:
                 load(rebuild, 1, tell)
-            finish(rebuild)
+            self._say_left_out(finish(rebuild))
 
     @contextmanager
     def _progress(self, *, quiet: bool) -> Iterator[Tell]:
         with closing(terminal.Progress(self.stderr, quiet=quiet)) as progress:  # type: ignore[arg-type]
             yield lambda done: progress.tell(done.records_done, done.records)
 
-    def _say_rebuilt(self, outcome: Outcome | None, *, dry_run: bool) -> None:
-        if outcome is None:
-            self.stdout.write("Another process has brought this rebuild to its end.")
-            return
-        of = "all runs" if outcome.runs is None else f"{outcome.runs:,} runs"
-        self.stdout.write(
-            f"{outcome.records:,} records of {of} folded, up to position {outcome.position:,}."
-        )
-        be = " would be" if dry_run else ""
-        for each in outcome.tables:
-            gone, fresh = f"{each.gone:,} rows", f"{each.fresh:,}"
-            self.stdout.write(f"{each.table}: {gone}{be} taken away, {fresh}{be} written.")
+    def _say_rebuilt(self, outcome: Outcome, *, dry_run: bool, as_json: bool) -> None:
+        if as_json:
+            self.stdout.write(json.dumps(asdict(outcome)))
+        else:
+            of = "all runs" if outcome.runs is None else f"{outcome.runs:,} runs"
+            self.stdout.write(
+                f"{outcome.records:,} records of {of} folded, up to position {outcome.position:,}."
+            )
+            be = " would be" if dry_run else ""
+            for each in outcome.tables:
+                gone, fresh = f"{each.gone:,} rows", f"{each.fresh:,}"
+                self.stdout.write(f"{each.table}: {gone}{be} taken away, {fresh}{be} written.")
+        self._say_left_out(outcome)
+
+    def _say_left_out(self, outcome: Outcome) -> None:
+        if outcome.left_out:
+            self.stderr.write(
+                f"{outcome.left_out:,} runs or records were set aside; what was made of them "
+                "before stays. See why: RecordSetAside.objects.all()."
+            )
+            sys.exit(1)
 
     def _follow(self, projections: list[Projection], *, as_json: bool) -> None:
         stop = Stop()
