@@ -326,12 +326,13 @@ def test_nobody_reads_past_an_append_that_is_under_way():
 
 def test_an_append_that_begins_later_is_not_waited_for():
     alias = conf.get("DATABASE")
-    released = threading.Event()
+    announced, released = threading.Event(), threading.Event()
 
     def hold() -> None:
         try:
             with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
                 cursor.execute("SELECT bamboo_audit_announce_append()")
+                announced.set()
                 released.wait(20)
         finally:
             connections.close_all()
@@ -343,11 +344,12 @@ def test_an_append_that_begins_later_is_not_waited_for():
         if len(looks) == 1:
             threading.Thread(target=hold).start()
         looks.append(1)
-        return {"somebody": settled.Appender(1, None)} if len(looks) < 20 else original(using)
+        before = {"somebody": settled.Appender(1, None)}
+        return original(using) if announced.is_set() else before
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settled, "appending", look)
-        settled.head(alias, timeout=5.0)
+        settled.head(alias, timeout=20.0)
     assert original(alias), "it still holds its announcement"
     released.set()
 
