@@ -325,6 +325,7 @@ def test_nobody_reads_past_an_append_that_is_under_way():
 
 
 def test_an_append_that_begins_later_is_not_waited_for():
+    store_runs(random.Random(12))
     alias = conf.get("DATABASE")
     announced, released = threading.Event(), threading.Event()
 
@@ -350,6 +351,7 @@ def test_an_append_that_begins_later_is_not_waited_for():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settled, "appending", look)
         settled.head(alias, timeout=20.0)
+        assert announced.is_set()
     assert original(alias), "it still holds its announcement"
     released.set()
 
