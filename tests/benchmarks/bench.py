@@ -73,6 +73,7 @@ def _parts() -> dict[str, list[Callable[[int], Figures]]]:
     # Imported here: they need a Django that is set up, and the paths from above.
     import capturing
     import folding
+    import replaying
     import shipped
     import stored
 
@@ -87,6 +88,7 @@ def _parts() -> dict[str, list[Callable[[int], Figures]]]:
         "ship": [shipped.flat_out, shipped.lag, shipped.memory, shipped.outage],
         "engine": [stored.engine_runs],
         "fold": [folding.speed],
+        "replay": [replaying.rebuild],
         "log": [stored.indexes, stored.partitions],
     }
 

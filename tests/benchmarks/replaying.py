@@ -1,11 +1,13 @@
-"""Replaying: a log of millions of records made into the timelines, anew and as they come."""
+"""Replaying: a log of many runs made into the timelines anew."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from itertools import islice
 from random import Random
+from typing import Any
 
 from common import TABLE, recording
 from django.db import connection
@@ -14,6 +16,11 @@ from lab.engine import activity, tree_of
 from lab.scenarios import Run
 
 from audit.log.append import create_partitions
+from audit.projections.merging import finish
+from audit.projections.rebuild import Rebuild
+from audit.projections.selection import Selection
+from audit.projections.timelines import Timelines
+from audit.projections.workers import load
 
 COLUMNS = (
     "occurred_at, writer_id, writer_position, event_type, root_pipeline_id, pipeline_id, node_id, "
@@ -22,6 +29,44 @@ COLUMNS = (
 AT_ONCE = 20
 """Runs that go on at the same time."""
 MARK = "@@@@@@@@"
+
+
+def rebuild(scale: int) -> Iterator[dict[str, Any]]:
+    """The timelines of a million records, by one process and by two, against the server's COPY."""
+    fill(1_000_000 // scale, templates())
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {TABLE} WHERE root_pipeline_id <> ''")
+        (count,) = cursor.fetchone()
+        began = time.perf_counter()
+        cursor.execute(f"COPY (SELECT id, {COLUMNS} FROM {TABLE}) TO '/dev/null'")
+        base = count / (time.perf_counter() - began)
+    yield {"what": "COPY by the server of all columns", "value": base, "unit": "records/s"}
+    rates = {}
+    for workers in (1, 2):
+        made = Rebuild([Timelines()], Selection())
+        made.begin(anew=True)
+        began = time.perf_counter()
+        load(made, workers, lambda done: None)
+        rates[workers] = count / (time.perf_counter() - began)
+        if workers == 1:
+            merged_in = time.perf_counter()
+            finish(made)
+            merged_in = time.perf_counter() - merged_in
+    yield {
+        "what": "rebuild of the timelines, one process",
+        "value": rates[1],
+        "unit": "records/s",
+        "ratio": rates[1] / base,
+        "of": "that",
+    }
+    yield {
+        "what": "rebuild of the timelines, two processes",
+        "value": rates[2],
+        "unit": "records/s",
+        "ratio": rates[2] / rates[1],
+        "of": "one",
+    }
+    yield {"what": "keys and merge of all of its rows", "value": merged_in, "unit": "s"}
 
 
 def templates() -> list[list[str]]:

@@ -492,6 +492,28 @@ def test_where_each_run_breaks_it_the_rows_stay_and_it_is_told(own, monkeypatch)
     assert own_rows() == expected
 
 
+def test_a_new_version_that_breaks_changes_no_row_and_is_told(own, monkeypatch, settings):
+    settings.BAMBOO_AUDIT = {
+        **settings.BAMBOO_AUDIT,
+        "PROJECTIONS": ["lab.rebuilt.NodeEnds"],
+    }
+    store_runs(random.Random(55))
+    call_command("audit_replay", stdout=StringIO())
+    expected = own_rows()
+
+    def fails(self, run):
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr(rebuilt.NodeEnds, "apply_run", fails)
+    monkeypatch.setattr(rebuilt.NodeEnds, "version", 2)
+    err = StringIO()
+    with pytest.raises(SystemExit, match="1"):
+        call_command("audit_replay", stdout=StringIO(), stderr=err)
+    assert f"{RUNS} runs or records were set aside" in err.getvalue()
+    assert own_rows() == expected
+    assert ProjectionCheckpoint.objects.get(name="node_ends").version == 2
+
+
 def test_a_table_that_it_does_not_name_is_not_written_to(own, monkeypatch):
     store_runs(random.Random(53))
     projector.catch_up([Timelines(), *own])

@@ -4,14 +4,14 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audit import terminal, words
-from audit.exceptions import AuditError
+from audit.exceptions import AuditError, RebuildOver
 from audit.management.moments import moment
 from audit.projections import Projection, following, on_celery, projector, registry
 from audit.projections.merging import Outcome, finish
@@ -102,7 +102,7 @@ class Command(BaseCommand):
                 if options[name] != default:
                     raise CommandError(f"--{name.replace('_', '-')} is for --rebuild: give both.")
             projections = registry.named(projection)
-            self._upgrade(projections, as_json=as_json)
+            left_out = self._upgrade(projections, as_json=as_json)
             if follow:
                 self._follow(projections, as_json=as_json)
                 return
@@ -118,7 +118,7 @@ class Command(BaseCommand):
         else:
             for each in found:
                 self._say(each)
-        if any(each.set_aside for each in found):
+        if left_out or any(each.set_aside for each in found):
             sys.exit(1)
 
     def _rebuild(self, names: list[str], options: dict[str, Any]) -> None:
@@ -144,18 +144,24 @@ class Command(BaseCommand):
                 load(rebuild, workers, tell)
         self._say_rebuilt(finish(rebuild), dry_run=options["dry_run"], as_json=options["json"])
 
-    def _upgrade(self, projections: list[Projection], *, as_json: bool) -> None:
-        """What an older version made is made anew, and serves until then."""
-        if old := outdated(projections):
+    def _upgrade(self, projections: list[Projection], *, as_json: bool) -> int:
+        """What an older version made is made anew, and serves until then.
+
+        Answers how many runs and records were left out.
+        """
+        left_out = 0
+        while old := outdated(projections):
             if not as_json:
                 names = ", ".join(each.name for each in old)
                 self.stdout.write(f"Of an older version, and made anew: {names}.")
                 self.stdout.flush()
             rebuild = Rebuild(old, Selection(), skip_broken=True)
-            rebuild.begin()
-            with self._progress(quiet=as_json) as tell:
-                load(rebuild, 1, tell)
-            self._say_left_out(finish(rebuild))
+            with suppress(RebuildOver):  # another process does the same, and was quicker
+                rebuild.begin()
+                with self._progress(quiet=as_json) as tell:
+                    load(rebuild, 1, tell)
+                left_out += self._say_left_out(finish(rebuild))
+        return left_out
 
     @contextmanager
     def _progress(self, *, quiet: bool) -> Iterator[Tell]:
@@ -174,15 +180,16 @@ class Command(BaseCommand):
             for each in outcome.tables:
                 gone, fresh = f"{each.gone:,} rows", f"{each.fresh:,}"
                 self.stdout.write(f"{each.table}: {gone}{be} taken away, {fresh}{be} written.")
-        self._say_left_out(outcome)
+        if self._say_left_out(outcome):
+            sys.exit(1)
 
-    def _say_left_out(self, outcome: Outcome) -> None:
+    def _say_left_out(self, outcome: Outcome) -> int:
         if outcome.left_out:
             self.stderr.write(
                 f"{outcome.left_out:,} runs or records were set aside; what was made of them "
                 "before stays. See why: RecordSetAside.objects.all()."
             )
-            sys.exit(1)
+        return outcome.left_out
 
     def _follow(self, projections: list[Projection], *, as_json: bool) -> None:
         stop = Stop()
