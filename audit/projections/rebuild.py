@@ -123,6 +123,8 @@ class Rebuild:
         return found
 
     def _refuse(self) -> None:
+        written = {model for each in self.projections for model in each.tables()}
+        named = {field.related_model for model in written for field in model._meta.fields}
         for each in self.projections:
             what = f"Projection {each.name!r} cannot be made anew"
             if not each.models:
@@ -136,7 +138,8 @@ class Rebuild:
                         f"{what}: {model._meta.label} has rows in other tables as well, by "
                         "inheritance or a many-to-many field."
                     )
-                if model._meta.related_objects and isinstance(model._meta.pk, AutoField):
+                is_named = model in named or model._meta.related_objects
+                if is_named and isinstance(model._meta.pk, AutoField):
                     raise RebuildRefused(
                         f"{what}: other rows name those of {model._meta.label} by an id that the "
                         "database draws, and would draw again. Give it a key that follows from "
