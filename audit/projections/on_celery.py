@@ -82,13 +82,20 @@ def send(count: int, *, token: str, turn: int, skip_broken: bool, queue: str | N
 
     Raises:
         RebuildRefused: Celery is not installed.
+        AuditError: the broker does not take them.
     """
     if shared_task is None:
         raise RebuildRefused("--celery needs Celery, which is not installed here.")
     task: Any = rebuild_part
     about = {"token": token, "turn": turn, "skip_broken": skip_broken, "queue": queue}
-    for _ in range(count):
-        task.apply_async(kwargs=about, queue=queue)
+    try:
+        for _ in range(count):
+            task.apply_async(kwargs=about, queue=queue)
+    except Exception as error:
+        raise AuditError(
+            f"Tasks {NAME} cannot be sent: {describe(error)}. Is the broker there, and does "
+            "manage.py load the project's Celery app? What is loaded stays: run the same again."
+        ) from error
 
 
 def load(rebuild: Rebuild, tasks: int, tell: Tell, *, queue: str | None = None) -> None:
@@ -97,7 +104,8 @@ def load(rebuild: Rebuild, tasks: int, tell: Tell, *, queue: str | None = None) 
     Raises:
         ProjectionBroken: a task could not go on, and said why.
         RebuildRefused: Celery is not installed.
-        AuditError: nobody does the tasks, however often they are sent.
+        AuditError: the broker does not take the tasks, or nobody does them, however often they
+            are sent.
     """
     known, sent_at, silences = -1, float("-inf"), 0
     while (done := rebuild.done()).parts_done < done.parts:

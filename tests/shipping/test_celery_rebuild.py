@@ -9,8 +9,12 @@ import pytest
 
 pytest.importorskip("celery")
 
+from celery import Celery
 from lab.hosts import children, within
 from workers import broker
+
+from audit.exceptions import AuditError
+from audit.projections import on_celery
 
 RUNS = 40
 REBUILD = """
@@ -114,3 +118,16 @@ def test_who_waits_is_told_why_a_task_cannot_go_on(host, worker):
     assert host.query("SELECT count(*) FROM bamboo_audit_pipelinetimeline") == [(0,)]
     worker_process.terminate()
     worker_process.communicate(timeout=60)
+
+
+def test_a_broker_that_is_away_is_told(monkeypatch):
+    app = Celery("host", broker="amqp://127.0.0.1:1", set_as_current=False)
+    app.conf.task_publish_retry = False
+
+    @app.task(name=on_celery.NAME)
+    def task(**_):
+        """Never runs."""
+
+    monkeypatch.setattr(on_celery, "rebuild_part", task)
+    with pytest.raises(AuditError, match=r"cannot be sent: .*refused.* Is the broker there"):
+        on_celery.send(1, token="t", turn=1, skip_broken=False, queue=None)
