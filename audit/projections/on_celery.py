@@ -1,7 +1,6 @@
 """The load of a rebuild as tasks of the host's own Celery: each a part, then its successor.
 
-No more than as many as there are to be at once are ever in the queue, so that the engine's tasks
-have their turn in between.
+No more than were asked for go on at once, so that the engine's tasks have their turn in between.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from audit.projections.rebuild import Rebuild, Tell
 TELL_EVERY: Final = 0.3
 """Seconds."""
 COLLECT_EVERY: Final = 200_000
-"""What a load makes is seldom in circles, and to look for those took a tenth of it."""
+"""What a load makes is seldom in circles, and there is much of it to look through."""
 
 
 def load(rebuild: Rebuild, workers: int, tell: Tell) -> None:
