@@ -47,7 +47,7 @@ def fresh_recorder(monkeypatch):
     writer._begin()
     ids.known_nodes._reset()
     monkeypatch.setattr(receivers, "_left_out", None)
-    straight._begin()
+    straight._closed, straight._lane = False, straight._Lane(None, (), {})
     inline.rest.until = 0.0
     yield
     inline.rest.until = 0.0

@@ -50,11 +50,6 @@ def close() -> None:
     _closed, _lane = True, _Lane(None, (), {})
 
 
-def _begin() -> None:
-    global _closed, _lane
-    _closed, _lane = False, _Lane(None, (), {})
-
-
 def _look(settings: Mapping[str, Any]) -> _Lane:
     """Whether these settings ask for nothing that only the ordinary way does."""
     global _lane
