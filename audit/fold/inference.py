@@ -1,7 +1,8 @@
 """States from ``pipeline_event`` alone, for runs whose changes of state were not recorded.
 
 What the events do not say stays unknown: that a gateway or a subprocess failed, that a node
-reached its rerun limit, and all versions but those of callbacks and forced fails.
+reached its rerun limit, that an end was reached of a subprocess that was paused in that moment, and
+all versions but those of callbacks and forced fails.
 """
 
 from __future__ import annotations

@@ -10,8 +10,10 @@ import os
 import pytest
 from lab.chance import run_by_chance
 from lab.compare import check
+from lab.engine import activity, tree_of
 from lab.projected import BATCH, catch_up
-from lab.scenarios import Run
+from lab.scenarios import Run, subprocess
+from pipeline.eri.signals import post_set_state
 
 RUNS = int(os.environ.get("AUDIT_TEST_RUNS", "200"))
 TOGETHER = 10
@@ -28,3 +30,22 @@ def test_the_tables_are_the_engines_rows(some_runs: list[Run]) -> None:
         catch_up(batch)
     for run in some_runs:
         check(run)
+
+
+def test_a_subprocess_that_is_paused_as_it_ends() -> None:
+    """Between the engine's look for a pause and its end: that is done, and no event tells of it."""
+    run = Run(tree_of(subprocess("sub", activity("lab_ok", "A"))))
+
+    def pause(node_id: str, to_state: str, **_: object) -> None:
+        if run.names.get(node_id) == "sub/end" and to_state == "RUNNING":
+            run.call("pause_pipeline", "sub", work=False)
+
+    post_set_state.connect(pause)
+    try:
+        run.start()
+    finally:
+        post_set_state.disconnect(pause)
+    assert (run.state("sub/end"), run.state("sub")) == ("FINISHED", "SUSPENDED")
+    assert run.crashes
+    catch_up(BATCH)
+    check(run)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from celery import Celery
 from workers import broker
+from workers.at_work import at_work
 
 from audit.projections import Batch
 from audit.projections.timelines import Timelines
@@ -21,10 +22,8 @@ load = Timelines.load
 
 def load_slowly(self: Timelines, batch: Batch) -> None:
     load(self, batch)
-    at_work = Path(f"{os.getpid()}.at_work")
-    at_work.touch()
-    time.sleep(float(os.environ.get("AUDIT_TEST_SLOW", "0")))
-    at_work.unlink()
+    with at_work():
+        time.sleep(float(os.environ.get("AUDIT_TEST_SLOW", "0")))
 
 
 Timelines.load = load_slowly  # type: ignore[method-assign]
@@ -32,7 +31,8 @@ Timelines.load = load_slowly  # type: ignore[method-assign]
 
 @app.task
 def emit(count: int, size: int = 0, pause: float = 0.0) -> None:
-    ordinary.emit(count, size=size, pause=pause)
+    with at_work():
+        ordinary.emit(count, size=size, pause=pause)
 
 
 @app.task

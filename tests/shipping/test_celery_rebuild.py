@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 import pytest
 
 pytest.importorskip("celery")
@@ -12,6 +9,7 @@ pytest.importorskip("celery")
 from celery import Celery
 from lab.hosts import children, within
 from workers import broker
+from workers.at_work import kill_one_at_work
 
 from audit.exceptions import AuditError
 from audit.projections import on_celery
@@ -73,13 +71,11 @@ def done(host):
 def test_a_child_that_is_killed_in_the_middle_takes_nothing_with_it(host, worker):
     worker_process = worker(AUDIT_TEST_SLOW="0.3")
     coordinator = rebuild(host)
-    # Not one that waits for a task: it may hold a lock of the pool's, which goes with it.
     for _ in within(60):
-        at_work = [int(path.stem) for path in host.folder.glob("*.at_work")]
-        if at_work and done(host)[0] >= 3:
+        if done(host)[0] < 3:
+            continue
+        if kill_one_at_work(host.folder, children(worker_process.pid)):
             break
-    assert set(at_work) <= set(children(worker_process.pid))
-    os.kill(at_work[0], signal.SIGKILL)
     said, complaint = coordinator.communicate(timeout=120)
     assert coordinator.returncode == 0, complaint
     assert f"{RUNS} records of all runs folded" in said

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from importlib.util import find_spec
 
@@ -14,6 +12,7 @@ pytest.importorskip("celery")
 from celery import Celery
 from lab.hosts import children, frozen_server, within
 from workers import broker
+from workers.at_work import kill_one_at_work
 
 NEEDS_GEVENT = pytest.mark.skipif(find_spec("gevent") is None, reason="gevent is not installed")
 POOLS = ["prefork", "threads", "solo", pytest.param("gevent", marks=NEEDS_GEVENT)]
@@ -61,12 +60,13 @@ def wait_for(host, count):
 
 def kill_one_that_writes(host, parent, killed):
     """One that was killed before may still be among the children, and a new one has no writer."""
+    pid = None
     for _ in within(20):
         writers = {int(who.partition("-")[0]) for who, _ in host.acknowledged()}
-        for pid in writers.intersection(children(parent)) - killed:
-            os.kill(pid, signal.SIGKILL)
-            return pid
-    raise AssertionError
+        pid = kill_one_at_work(host.folder, writers.intersection(children(parent)) - killed)
+        if pid:
+            break
+    return pid
 
 
 @pytest.mark.parametrize("pool", POOLS)
