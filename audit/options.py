@@ -141,6 +141,13 @@ OPTIONS: Final[dict[str, Option]] = {
         accepts=_is_bool,
         expects="True or False",
     ),
+    "CATCH_UP_IN_BACKGROUND": Option(
+        default=True,
+        help="Catch the projections up after each ship, in a thread of the process that ships, for "
+        "a tenth of its time at most; False leaves it to manage.py audit_replay --follow.",
+        accepts=_is_bool,
+        expects="True or False",
+    ),
     "RECORD_STATE_CHANGES": Option(
         default=True,
         help="Record the signal post_set_state beside pipeline_event.",

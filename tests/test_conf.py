@@ -56,6 +56,7 @@ OPTIONS = {
     "SPOOL_SYNC": (False, [True, False], [1, 0, None, "True"]),
     "FLUSH_INTERVAL": (0.5, [0.01, 1, 60], [0, 0.009, -1, 61, True, None, "1"]),
     "SHIP_IN_BACKGROUND": (True, [True, False], [1, 0, None, "True"]),
+    "CATCH_UP_IN_BACKGROUND": (True, [True, False], [1, 0, None, "True"]),
     "RECORD_STATE_CHANGES": (True, [True, False], [1, 0, None, "True"]),
     "EXCLUDE_EVENTS": (
         (),

@@ -43,11 +43,18 @@ class LogRecord(NamedTuple):
 def lock(using: str, name: str) -> Checkpoint:
     """How far a projection is; who asks has it to itself until its transaction ends.
 
-    One that is not known is of version 0, which is older than all.
+    Waits for who has it. One that is not known is of version 0, which is older than all.
     """
     begin(using, name, 0, 0)
     ((found, position, _),) = rows(using, "lock_checkpoint", {"name": name})
     return Checkpoint(found, position)
+
+
+def try_lock(using: str, name: str) -> Checkpoint | None:
+    """The same; None where somebody else has it."""
+    begin(using, name, 0, 0)
+    found = rows(using, "try_checkpoint", {"name": name})
+    return Checkpoint(*found[0][:2]) if found else None
 
 
 def begin(using: str, name: str, version: int, position: int) -> None:

@@ -6,10 +6,7 @@ session. This one keeps none, so that it works through PgBouncer in transaction 
 
 from __future__ import annotations
 
-import os
 import select
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -22,6 +19,7 @@ from psycopg.pq.abc import PGconn
 from psycopg.rows import tuple_row
 
 from audit.exceptions import FenceMoved, LogUnavailable, NoPartition, RecordRefused
+from audit.log import forks
 from audit.sql import queries
 
 _PATIENCE: Final = {
@@ -34,8 +32,6 @@ _PATIENCE: Final = {
 """What a host did not set itself: seconds, and for the last one milliseconds."""
 _FENCE: Final = "BA001"  # see bamboo_audit_advance
 _NO_PARTITION: Final = "23514"
-_TRIES: Final = 5
-_PAUSE: Final = 0.01
 _REFUSALS: Final = ("22", "23", "54")
 """Classes of errors that are the data's: sending the same once more will not work."""
 
@@ -98,7 +94,7 @@ class Link:
         Raises:
             as ``transaction``.
         """
-        if _is_cooperative():
+        if forks.wait_by_greenlets():
             with self.transaction() as cursor:
                 cursor.execute(queries()[query], parameters)
                 with cursor.copy(queries()["append_rows"]) as copy:
@@ -125,19 +121,10 @@ class Link:
                 connection.close()
 
     def leave_to_parent(self) -> None:
-        """In a forked child: the connection is the parent's.
-
-        Not a word is sent on it, and its socket is let go of: as long as it is open here, the
-        server does not notice that the parent was killed, and keeps what it has locked.
-        """
+        """In a forked child: the connection is the parent's."""
         connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        _parents.append(connection)
-        with suppress(psycopg.Error, OSError):
-            socket = connection.pgconn.socket
-            with open(os.devnull, "rb") as nothing:
-                os.dup2(nothing.fileno(), socket, inheritable=False)
+        if connection is not None:
+            forks.leave_to_parent(connection)
 
     @property
     def is_open(self) -> bool:
@@ -162,17 +149,9 @@ class Link:
             parameters.pop("cursor_factory", None)
             parameters.setdefault("application_name", "bamboo-audit")
             parameters["autocommit"] = True
-            for _ in range(_TRIES):
-                forks = _forks.begun
-                if not _forks.under_way:
-                    self._connection = psycopg.connect(**parameters)
-                    if forks == _forks.begun:
-                        break
-                    # A child that was forked meanwhile has the socket and does not know of it:
-                    # what the server locks for us would stay locked after our death. This
-                    # connection ends for both.
-                    self.close()
-                time.sleep(_PAUSE)
+            self._connection = forks.connected(
+                lambda: psycopg.connect(**parameters), psycopg.Connection.close
+            )
         if self._connection is None:
             raise LogUnavailable(
                 f"The log in database {self.using!r} cannot be reached: this process forks all "
@@ -195,41 +174,6 @@ class Link:
                 f"{self.using}"
             )
         return LogUnavailable(f"{where} cannot be reached: {error}")
-
-
-_parents: Final[list[psycopg.Connection[Any]]] = []
-"""Kept, so that none is closed because nobody has it any more."""
-
-
-class _Forks:
-    """How many this process has begun, and whether one is under way."""
-
-    def __init__(self) -> None:
-        self.begun = self._ended = 0
-
-    @property
-    def under_way(self) -> bool:
-        return self.begun != self._ended
-
-    def begin(self) -> None:
-        self.begun += 1
-
-    def end(self) -> None:
-        self._ended += 1
-
-    def forget(self) -> None:
-        """In the child, which other threads' forks are nothing to."""
-        self._ended = self.begun
-
-
-_forks: Final = _Forks()
-os.register_at_fork(before=_forks.begin, after_in_parent=_forks.end, after_in_child=_forks.forget)
-
-
-def _is_cooperative() -> bool:
-    """Whether blocking calls are gevent's: libpq's own are not."""
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("select"))
 
 
 def _copy(pgconn: PGconn, statements: bytes, rows: Sequence[bytes]) -> None:

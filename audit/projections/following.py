@@ -13,6 +13,7 @@ from django.db import connections
 from audit import conf
 from audit.capture.text import describe
 from audit.exceptions import AuditError
+from audit.log.errors import translated
 from audit.log.settled import Head
 from audit.projections.base import Projection
 from audit.projections.projector import BATCH, Progress, step
@@ -36,6 +37,57 @@ class Stop(Protocol):
         """Wait so long, or until it is set."""
 
 
+class Following:
+    """Some projections, brought closer to the log turn by turn.
+
+    What fails is logged, and tried again; a projection that fails keeps no other from going on.
+    """
+
+    def __init__(
+        self,
+        using: str,
+        projections: Iterable[Projection],
+        tell: Callable[[Progress], None],
+        batch: int = BATCH,
+        *,
+        wait: bool = True,
+        connect: Callable[[], object] = bool,
+    ) -> None:
+        """``wait``: for who else catches one of them up; otherwise leave it to him.
+
+        ``connect``: called before each look.
+        """
+        self.using = using
+        self.batch = batch
+        """The most positions of one projection in a turn."""
+        self.wait = wait
+        self.tell = tell
+        self._connect = connect
+        self._head = Head(using)
+        self._looking = _Patience("The log cannot be read")
+        self._each = [_Follower(self, projection) for projection in projections]
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there was more in the log, when it looked last, than is applied."""
+        return any(one.position < self._head.highest for one in self._each)
+
+    def turn(self) -> int:
+        """Look, and apply a batch to each; answers for how many there was one."""
+        if not self._looking.is_over():
+            return 0
+        try:
+            with translated(self.using):
+                self._connect()
+            settled = self._head.look()
+        except AuditError as error:
+            self._looking.begin(error)
+            connections[self.using].close()
+            return 0
+        self._looking.end()
+        return sum([one.go_on(settled) for one in self._each])
+
+
 def follow(
     projections: Iterable[Projection],
     stop: Stop,
@@ -44,57 +96,40 @@ def follow(
 ) -> None:
     """Keep projections caught up with the log until ``stop`` is set.
 
-    ``tell`` is called for each batch that was applied. What fails is logged, and tried again; a
-    projection that fails keeps no other from going on.
+    ``tell`` is called for each batch that was applied.
     """
-    using = conf.get("DATABASE")
-    head, each = (
-        Head(using),
-        [_Follower(using, projection, tell, batch) for projection in projections],
-    )
-    looking = _Patience("The log cannot be read")
+    following = Following(conf.get("DATABASE"), projections, tell, batch)
     while not stop.is_set:
-        moved = 0
-        if looking.is_over():
-            try:
-                settled = head.look()
-            except AuditError as error:
-                looking.begin(error)
-                connections[using].close()
-            else:
-                looking.end()
-                moved = sum([one.go_on(settled) for one in each])
-        if not moved:
+        if not following.turn():
             stop.wait(LOOK_EVERY)
 
 
 class _Follower:
     """One projection."""
 
-    def __init__(
-        self, using: str, projection: Projection, tell: Callable[[Progress], None], batch: int
-    ) -> None:
-        self._using = using
+    def __init__(self, all_of_them: Following, projection: Projection) -> None:
+        self._all = all_of_them
         self._projection = projection
-        self._tell = tell
-        self._batch = batch
-        self._position = -1
+        self.position = -1
+        """Up to here there is nothing to do."""
         self._patience = _Patience(f"Projection {projection.name!r} cannot be caught up")
 
     def go_on(self, head: int) -> bool:
         """Apply a batch, if there is one; whether it did."""
-        if self._position >= head or not self._patience.is_over():
+        if self.position >= head or not self._patience.is_over():
             return False
+        of = self._all
         try:
-            progress = step(self._using, self._projection, head, self._batch)
+            progress = step(of.using, self._projection, head, of.batch, wait=of.wait)
         except Exception as error:  # whatever a host's own code raises: the others go on
             self._patience.begin(error)
-            connections[self._using].close()
+            connections[of.using].close()
             return False
         self._patience.end()
-        self._position = progress.position
+        # What an older version made is not for going on with.
+        self.position = head if progress.outdated else progress.position
         if progress.position > progress.start:
-            self._tell(progress)
+            of.tell(progress)
         return progress.position > progress.start
 
 

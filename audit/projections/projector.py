@@ -88,8 +88,12 @@ def catch_up(projections: Iterable[Projection], batch: int = BATCH) -> list[Prog
     return found
 
 
-def step(using: str, projection: Projection, head: int, batch: int = BATCH) -> Progress:
+def step(
+    using: str, projection: Projection, head: int, batch: int = BATCH, *, wait: bool = True
+) -> Progress:
     """Apply the next records of one projection, a batch at most, up to ``head``.
+
+    ``wait``: for who else catches it up; otherwise that is left to him.
 
     Raises:
         as ``catch_up``.
@@ -98,11 +102,12 @@ def step(using: str, projection: Projection, head: int, batch: int = BATCH) -> P
     with translated(using), transaction.atomic(using=using):
         if projection.name != Timelines.name:
             head = min(head, checkpoints.position(using, Timelines.name))
-        position, outdated = _position(using, projection)
+        found = _position(using, projection, wait=wait)
+        position, outdated = found or (checkpoints.position(using, projection.name), False)
         progress = Progress(
             name=projection.name, start=position, position=position, outdated=outdated
         )
-        if position < head and not outdated:
+        if found and position < head and not outdated:
             until = min(position + batch, head)
             left_out = _step(using, projection, position, until, progress)
     for each, error in left_out:  # now that it holds
@@ -117,9 +122,14 @@ def step(using: str, projection: Projection, head: int, batch: int = BATCH) -> P
     return progress
 
 
-def _position(using: str, projection: Projection) -> tuple[int, bool]:
-    """How far it is, and whether it is outdated; nobody else's until the transaction ends."""
-    found = checkpoints.lock(using, projection.name)
+def _position(using: str, projection: Projection, *, wait: bool) -> tuple[int, bool] | None:
+    """How far it is, and whether it is outdated; nobody else's until the transaction ends.
+
+    None: it is somebody else's.
+    """
+    found = (checkpoints.lock if wait else checkpoints.try_lock)(using, projection.name)
+    if found is None:
+        return None
     refuse_newer(projection, found.version)
     if found.version == projection.version:
         return found.position, False

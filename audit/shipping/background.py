@@ -20,6 +20,7 @@ from django.db import connections
 
 from audit import conf
 from audit.exceptions import SpoolUnusable
+from audit.shipping.catching import Catching
 from audit.shipping.election import SIDECAR, Election
 from audit.shipping.lookups import FollowUps
 from audit.shipping.pace import Pace
@@ -57,6 +58,7 @@ class Background:
         self._election: Election | None = None
         self._shipper: Shipper | None = None
         self._follow_ups = FollowUps()
+        self._catching = Catching()
         self._path: Path | None = None
         self._look_at_path = 0.0
         self._look_at_sidecar = 0.0
@@ -92,6 +94,7 @@ class Background:
             return
         self._stop_at = time.monotonic() + seconds
         self._stopping = True
+        self._catching.leave()
         writer.bell.ring()
         thread.join(seconds + 0.5)
 
@@ -113,6 +116,7 @@ class Background:
             # folder must not stay with a process that does not ship.
             self._thread = None
             self._drop_shipper()
+            self._catching.leave()
             if self._election is not None:
                 self._election.resign()
             connections.close_all()
@@ -139,16 +143,20 @@ class Background:
         """One look; answers how long to wait before the next. ``look``: for a new segment."""
         if not conf.get("SHIP_IN_BACKGROUND"):
             self._drop_shipper()
+            self._catching.leave()
             if self._election is not None:
                 self._election.resign()  # it may have been on until now
             return STAND_BY
         shipper = self._elected()
         if shipper is None:
+            self._catching.leave()
             return STAND_BY
         if not look and not pace.is_due(shipper):
             return pace.peek(shipper)
         shipped = shipper.cycle(look=look)
-        if not shipped:
+        if shipped:
+            self._catching.ring()
+        else:
             # Looked up in the engine's tables, perhaps: those connections are not for keeping.
             connections.close_all()
         shipper.have_it_rung()
@@ -214,8 +222,9 @@ class Background:
 
     def _after_fork(self) -> None:
         """In the child: no thread runs here, and the parent's election is the parent's."""
-        election, shipper = self._election, self._shipper
+        election, shipper, catching = self._election, self._shipper, self._catching
         self._begin()
+        catching.leave_to_parent()
         if election is not None:
             election.leave_to_parent()
         if shipper is not None:

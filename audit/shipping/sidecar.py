@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from audit import conf
 from audit.exceptions import AuditError, LogUnavailable
 from audit.shipping import report
+from audit.shipping.catching import Catching
 from audit.shipping.election import SIDECAR, Election
 from audit.shipping.pace import Pace
 from audit.shipping.shipper import Shipper
@@ -131,6 +132,7 @@ def follow(stop: Stop) -> int:
             )
         stop.wait(STEP)
     shipper, pace, shipped = Shipper(path, using), Pace(), 0
+    catching = Catching()
     try:
         while not stop.is_set:
             if not election.stand():  # a process of the host's, until it sees the sidecar
@@ -139,7 +141,10 @@ def follow(stop: Stop) -> int:
             try:
                 wait = pace.peek(shipper)
                 if pace.is_due(shipper):
-                    wait = pace.after(shipper.cycle(), shipper)
+                    count = shipper.cycle()
+                    wait = pace.after(count, shipper)
+                    if count:
+                        catching.ring()
             except Exception as error:
                 wait = pace.after_failure(error)
                 shipped += shipper.shipped
@@ -153,6 +158,7 @@ def follow(stop: Stop) -> int:
             pace.after_failure(error)
         return shipped + shipper.shipped
     finally:
+        catching.leave()
         shipper.close()
         election.resign()
         sidecar.resign()

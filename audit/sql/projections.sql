@@ -37,10 +37,25 @@ SELECT pid, state_change FROM frozen WHERE pg_terminate_backend(pid)
 -- lock_checkpoint --
 -- How far a projection is, for whoever moves it on; others wait here until that is committed. The
 -- advisory lock keeps nobody out: it shows who that is. 7307: no other lock of ours has it.
-SELECT version, position, pg_advisory_xact_lock_shared(
-    (7307::bigint << 32) | (hashtext(name)::bigint & 4294967295)
+WITH mine AS MATERIALIZED (
+    SELECT version, position FROM bamboo_audit_projectioncheckpoint
+    WHERE name = %(name)s FOR UPDATE
 )
-FROM bamboo_audit_projectioncheckpoint WHERE name = %(name)s FOR UPDATE
+SELECT version, position, pg_advisory_xact_lock_shared(
+    (7307::bigint << 32) | (hashtext(%(name)s)::bigint & 4294967295)
+)
+FROM mine
+
+-- try_checkpoint --
+-- The same, of which nothing is answered where somebody else moves it on.
+WITH mine AS MATERIALIZED (
+    SELECT version, position FROM bamboo_audit_projectioncheckpoint
+    WHERE name = %(name)s FOR UPDATE SKIP LOCKED
+)
+SELECT version, position, pg_advisory_xact_lock_shared(
+    (7307::bigint << 32) | (hashtext(%(name)s)::bigint & 4294967295)
+)
+FROM mine
 
 -- checkpoints --
 -- The projections that were ever caught up: how far each is, since when, how many records it has

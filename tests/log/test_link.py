@@ -9,7 +9,7 @@ import pytest
 
 from audit import conf
 from audit.exceptions import LogUnavailable
-from audit.log import link as links
+from audit.log import forks
 from audit.log.link import Link
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -68,16 +68,16 @@ def test_a_process_that_forks_all_the_time_is_told_so(link, forking):
 def test_it_waits_for_a_fork_that_is_under_way(link, forking, monkeypatch):
     """One whose turn it is only after another thread let go of what forks wait for."""
     made = forking(0)
-    begun = links._forks.begun
-    links._forks.begin()
+    begun = forks._forks.begun
+    forks._forks.begin()
     slept = []
 
     def ended(seconds):
         slept.append(seconds)
-        links._forks.end()
+        forks._forks.end()
 
-    monkeypatch.setattr(links.time, "sleep", ended)
+    monkeypatch.setattr(forks.time, "sleep", ended)
     assert link.rows("log_schema")
     assert (len(slept), len(made)) == (1, 1)
-    assert links._forks.begun == begun + 1
-    assert not links._forks.under_way
+    assert forks._forks.begun == begun + 1
+    assert not forks._forks.under_way
