@@ -10,7 +10,7 @@ from audit.fold.record import Record, in_order
 from audit.fold.results import RunTimeline
 from audit.fold.run import ENGINE_SENDER, RunBuilder
 
-__all__ = ["ENGINE_SENDER", "Record", "RunTimeline", "fold"]
+__all__ = ["ENGINE_SENDER", "Record", "RunTimeline", "fold", "is_state_change"]
 
 
 def fold(root_pipeline_id: str, records: Iterable[Record]) -> RunTimeline | None:
@@ -22,11 +22,12 @@ def fold(root_pipeline_id: str, records: Iterable[Record]) -> RunTimeline | None
     if not ordered:
         return None
     run = RunBuilder(root_pipeline_id)
-    if not any(map(_is_state_change, ordered)):
+    if not any(map(is_state_change, ordered)):
         run.inference = Inference(run, ordered)
     run.apply(ordered)
     return run.result()
 
 
-def _is_state_change(record: Record) -> bool:
+def is_state_change(record: Record) -> bool:
+    """Whether it tells of a change that the engine made."""
     return record.event_type == POST_SET_STATE and record.context.get("sender") == ENGINE_SENDER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Final
 
 from audit.fold import results
@@ -87,6 +88,12 @@ class AttemptBuilder:
         self.ran_until: int | None = None
         self.last_event = ""
         """Of its plugin's calls."""
+
+    def fork(self) -> AttemptBuilder:
+        """Another one that goes on from here."""
+        found = copy(self)
+        found.phases = [copy(phase) for phase in self.phases]
+        return found
 
     @property
     def is_open(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from operator import itemgetter, lt
 from typing import Final
 
@@ -30,6 +31,13 @@ class Books:
         """The numbers of each writer's first and last record."""
         self.positions: dict[str, int] = {}
         """The highest position of a record about each node or pipeline."""
+
+    def fork(self) -> Books:
+        """Others that go on from here."""
+        found = copy(self)
+        found.last_of_writers = self.last_of_writers.copy()
+        found.numbers, found.positions = self.numbers.copy(), self.positions.copy()
+        return found
 
     def note(self, records: Sequence[Record]) -> None:
         """The next records, at least one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Final
 
 from audit.fold import results
@@ -62,6 +63,16 @@ class NodeBuilder:
         """Who made it ready."""
         self._left = ""
         """The version before this one."""
+
+    def fork(self) -> NodeBuilder:
+        """Another one that goes on from here."""
+        found = copy(self)
+        attempts = {each.no: each.fork() for each in self.attempts}
+        found.attempts = list(attempts.values())
+        found.attempt = attempts[self.attempt.no] if self.attempt is not None else None
+        found._transitions = self._transitions.copy()
+        found._executing = {task: attempts[each.no] for task, each in self._executing.items()}
+        return found
 
     def change(
         self, state: str, version: str, loop: int, at: int, told: Cause, asked: Cause | None = None

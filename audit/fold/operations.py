@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, Final
 
 from audit.fold.record import Record
@@ -113,6 +114,19 @@ class Operations:
         self.all: list[Operation] = []
         self.asked_for: dict[str, list[Operation]] = {}
         """By node or pipeline, those whose second event was not seen."""
+
+    def fork(self) -> Operations:
+        """Another one that goes on from here."""
+        # All others are answered, and done.
+        forked = {id(each): copy(each) for asked in self.asked_for.values() for each in asked}
+        found = Operations()
+        found.all = [forked.get(id(each), each) for each in self.all]
+        found.asked_for = {
+            target: [forked[id(each)] for each in asked]
+            for target, asked in self.asked_for.items()
+            if asked
+        }
+        return found
 
     def begin(self, kind: str, record: Record, index: int) -> Operation:
         """An operation was asked for."""

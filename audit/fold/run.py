@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from types import MappingProxyType
 from typing import Any, Final
 
 from audit.events import (
@@ -20,7 +22,7 @@ from audit.fold.inference import Inference
 from audit.fold.node import NO_LOOP, NodeBuilder
 from audit.fold.operations import CALLBACK, EFFECTS, FORCED_FAIL, Operations, cause_of
 from audit.fold.record import Record, text_of
-from audit.fold.results import Cause, Facts, RunTimeline, plain_cause
+from audit.fold.results import Cause, Facts, Node, RunTimeline, plain_cause
 from audit.fold.states import FAILED, FINISHED, REVOKED, RUNNING
 from audit.fold.tree import CONVERGE, PIPELINE, Place
 
@@ -51,6 +53,20 @@ class RunBuilder:
         self._books = Books()
         self._index = 0
         """The place of the record that is applied."""
+
+    def fork(self, nodes: Iterable[str]) -> RunBuilder:
+        """Another one that goes on from here, by records that name no other nodes than these.
+
+        All others it shares with this one. Not where states are inferred, and not by records that
+        bring a tree: they reach further.
+        """
+        found = copy(self)
+        found.nodes = self.nodes.copy()
+        for each in {self.root, "", *nodes} & self.nodes.keys():  # "": where a record names none
+            found.nodes[each] = self.nodes[each].fork()
+        found.operations, found._books = self.operations.fork(), self._books.fork()
+        found.tags, found._unentered = self.tags.copy(), self._unentered.copy()
+        return found
 
     def node(self, node_id: str) -> NodeBuilder:
         """What is known of a node, also of one that no tree has."""
@@ -236,17 +252,17 @@ class RunBuilder:
             if record.node_id and (attempt := self.node(record.node_id).attempt) is not None:
                 attempt.polls_were_suppressed(pre, post)
 
-    def result(self) -> RunTimeline:
-        """The timeline of all records until now."""
+    def result(self, known: Mapping[str, Node] = MappingProxyType({})) -> RunTimeline:
+        """The timeline of all records until now; ``known``: what is known of some nodes."""
         books = self._books
         self.operations.settle(books.last_of_writers)
         root, nodes = self.node(self.root), self.nodes
         ordered = {self.root: None, **dict.fromkeys(self.places), **dict.fromkeys(nodes)}
         ordered.pop("", None)  # records that name no node where they should
-        found = {each: (nodes.get(each) or self.node(each)).result() for each in ordered}
+        found = {each: known.get(each) or self.node(each).result() for each in ordered}
         unfinished: tuple[str, ...] = ()
         if root.state == FINISHED:
-            unfinished = tuple(each for each in ordered if nodes[each].attempt is not None)
+            unfinished = tuple(each for each in ordered if self.node(each).attempt is not None)
         elif self._said_finished and root.state != REVOKED:
             unfinished = (self.root,)
         return RunTimeline(

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from django.db import connections
 
+from audit.fold.completeness import TOLD_WITHIN
 from audit.log.rows import parsed, rows
 from audit.sql import queries
 
@@ -21,6 +22,17 @@ class Checkpoint(NamedTuple):
 
     version: int
     position: int
+
+
+class Touched(NamedTuple):
+    """What some records have of a run."""
+
+    position: int
+    """The last of them."""
+    first_at: int | None
+    """When the earliest occurred, in microseconds; None: they only tell of a gap."""
+    rootless: bool
+    """Whether any was stored before the run was known."""
 
 
 class LogRecord(NamedTuple):
@@ -97,12 +109,11 @@ def records(
     return [LogRecord._make((*row[:6], parsed(row[6]), parsed(row[7]), *row[8:])) for row in found]
 
 
-def touched_runs(
-    using: str, after: int, until: int, told_within: datetime.timedelta
-) -> dict[str, int]:
-    """The runs that these records are of, in order of their ids, each with the last position."""
-    parameters = {"after": after, "until": until, "told_within": told_within}
-    return dict(rows(using, "touched_runs", parameters))
+def touched_runs(using: str, after: int, until: int) -> dict[str, Touched]:
+    """The runs that these records are of, in order of their ids."""
+    parameters = {"after": after, "until": until, "told_within": TOLD_WITHIN}
+    found = rows(using, "touched_runs", parameters)
+    return {root: Touched._make(about) for root, *about in found}
 
 
 def set_aside(

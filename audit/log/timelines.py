@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from django.db import connections
@@ -62,11 +62,20 @@ class Rows:
 
     def _begin(self) -> None:
         self._roots: list[str] = []
+        self._parts: list[str] = []
+        self._nodes: list[str] = []
         self._size = 0
         self._objects: dict[str, list[bytes]] = {kind: [] for kind in COLUMNS}
 
-    def add(self, root: str, run: Row, nodes: Sequence[Row], transitions: Sequence[Row]) -> None:
-        """The rows of one run.
+    def add(
+        self,
+        root: str,
+        run: Row,
+        nodes: Sequence[Row],
+        transitions: Sequence[Row],
+        only: Iterable[str] | None = None,
+    ) -> None:
+        """The rows of one run; ``only``: of these nodes, the others' stay.
 
         Raises:
             TypeError: JSON does not take a value; then nothing is added.
@@ -78,7 +87,11 @@ class Rows:
         for kind, objects in made.items():
             self._objects[kind] += objects
             self._size += sum(map(len, objects))
-        self._roots.append(root)
+        if only is None:
+            self._roots.append(root)
+        else:
+            self._parts.append(root)
+            self._nodes += only
 
     @property
     def is_full(self) -> bool:
@@ -87,10 +100,11 @@ class Rows:
 
     def write(self) -> None:
         """Write what was added."""
-        if self._roots:
+        of = {"roots": self._roots, "parts": self._parts, "nodes": self._nodes}
+        if self._roots or self._parts:
             for kind, objects in self._objects.items():
                 rows = (b"[" + b",".join(objects) + b"]").decode()
-                _execute(self._using, WRITE[kind], {"rows": rows, "roots": self._roots})
+                _execute(self._using, WRITE[kind], {"rows": rows, **of})
         self._begin()
 
 
@@ -101,8 +115,15 @@ class Load:
         self._using = using
         self._lines: dict[str, list[str]] = {kind: [] for kind in COLUMNS}
 
-    def add(self, root: str, run: Row, nodes: Sequence[Row], transitions: Sequence[Row]) -> None:
-        """The rows of one run.
+    def add(
+        self,
+        root: str,
+        run: Row,
+        nodes: Sequence[Row],
+        transitions: Sequence[Row],
+        only: Iterable[str] | None = None,
+    ) -> None:
+        """The rows of one run, which are all.
 
         Raises:
             TypeError: JSON does not take a value; then nothing is added.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
 from typing import ClassVar
 
 from django.apps import apps
@@ -12,6 +13,7 @@ from audit import conf
 from audit.fold import RunTimeline
 from audit.projections.batch import Batch
 from audit.projections.faults import whole
+from audit.projections.folds import Folds
 
 
 class Projection:
@@ -39,6 +41,11 @@ class Projection:
     def using(self) -> str:
         """The alias of the log's database: write there, and nowhere else."""
         return str(conf.get("DATABASE"))
+
+    @cached_property
+    def folds(self) -> Folds:
+        """Of long runs, from batch to batch."""
+        return Folds()
 
     def tables(self) -> list[type[Model]]:
         """Its ``models``, looked up.

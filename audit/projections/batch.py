@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import NamedTuple
 
-from audit.fold import RunTimeline, fold
-from audit.fold.completeness import TOLD_WITHIN, Gap
+from audit.fold import RunTimeline
+from audit.fold.completeness import Gap
 from audit.log import checkpoints, runs
-from audit.log.checkpoints import LogRecord
+from audit.log.checkpoints import LogRecord, Touched
 from audit.projections.faults import is_the_records
+from audit.projections.folds import Folds, News
 
 
 class Failed(NamedTuple):
@@ -26,7 +27,12 @@ class Batch:
     """The records after one position, up to another. Nothing is read before it is asked for."""
 
     def __init__(
-        self, using: str, after: int, until: int, event_types: Collection[str] | None = None
+        self,
+        using: str,
+        after: int,
+        until: int,
+        event_types: Collection[str] | None = None,
+        folds: Folds | None = None,
     ) -> None:
         self.using = using
         """The alias of the log's database, which the projection writes to."""
@@ -35,6 +41,8 @@ class Batch:
         self.failed: dict[str, Failed] = {}
         """The runs that were left out; what was made of them before stays."""
         self._event_types = event_types
+        self._folds = folds or Folds()
+        self._news: News | None = None
 
     @cached_property
     def records(self) -> list[LogRecord]:
@@ -47,20 +55,30 @@ class Batch:
 
         Among them those that a gap concerns.
         """
-        return checkpoints.touched_runs(self.using, self.after, self.until, TOLD_WITHIN)
+        return {root: found.position for root, found in self._touched.items()}
+
+    @cached_property
+    def _touched(self) -> dict[str, Touched]:
+        return checkpoints.touched_runs(self.using, self.after, self.until)
 
     def timelines(self) -> Iterator[RunTimeline]:
-        """The timeline of each run that is touched, from all of its records up to now.
+        """The timeline of each run that is touched, from all of its records until now.
 
         Whoever replaces what was made of a run by what follows from its timeline makes the same
         rows in whatever order records come.
         """
+        self._folds.begin(self.using, self.after, self.until, self._touched)
         for root in self.touched:
-            found = None
+            self._news = None
             with self.leaving_out(root):
-                found = fold(root, runs.records(self.using, root))
-            if found is not None:
-                yield found
+                self._news = self._folds.fold(self.using, root, self.until)
+            if self._news is not None:
+                yield self._news.run
+        self._folds.end(self.until)
+
+    def news(self, run: RunTimeline) -> News:
+        """Which nodes of the timeline that was answered last have changed."""
+        return self._news or News(run)
 
     @contextmanager
     def leaving_out(self, root_pipeline_id: str) -> Iterator[None]:
@@ -70,6 +88,7 @@ class Batch:
         except Exception as error:
             if not is_the_records(error):
                 raise
+            self._folds.forget(root_pipeline_id)
             position = self.touched.get(root_pipeline_id, self.until)
             self.failed[root_pipeline_id] = Failed(position, error)
 

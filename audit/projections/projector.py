@@ -215,7 +215,7 @@ def _apply(
     pending, aside = [(after, until)], 0
     while pending:
         after, until = pending.pop()
-        batch = Batch(using, after, until, projection.event_types)
+        batch = Batch(using, after, until, projection.event_types, projection.folds)
         try:
             with whole(using):
                 projection.apply(batch)

@@ -5,8 +5,8 @@ Each is a tuple of its table's columns, in the order of ``audit.log.timelines``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Collection, Iterable
+from typing import Any, Final, NamedTuple
 
 from audit.fold import RunTimeline
 from audit.fold.clock import as_us
@@ -24,11 +24,24 @@ MAX_ERROR: Final = 10_000
 Row = tuple[Any, ...]
 
 
-def of_run(run: RunTimeline, gaps: Iterable[Gap]) -> Row:
-    """The row of the run itself."""
-    root, facts = run.pipeline, run.facts
-    inner = [node for node in run.nodes.values() if node is not root]
-    changes = [each for node in inner for each in node.transitions]
+class Counts(NamedTuple):
+    """What a run's row counts of one of its nodes."""
+
+    attempts: int
+    failures: int
+    retries: int
+    skips: int
+    is_failed: bool
+
+
+def of_run(run: RunTimeline, gaps: Iterable[Gap], memo: dict[str, Counts] | None = None) -> Row:
+    """The row of the run itself; ``memo``: what was counted of nodes that are as they were."""
+    root, facts, memo = run.pipeline, run.facts, {} if memo is None else memo
+    for node_id, node in run.nodes.items():
+        if node_id not in memo and node is not root:
+            memo[node_id] = _counted(node)
+    memo.pop(run.root_pipeline_id, None)
+    counts = memo.values()
     actor = run.start.actor if run.start is not None else ""
     expected = None if run.is_over else expected_by(run, waits(run))
     return (
@@ -43,12 +56,12 @@ def of_run(run: RunTimeline, gaps: Iterable[Gap]) -> Row:
         time_text(as_us(facts.first_at)),
         time_text(as_us(facts.last_at)),
         time_text(None if expected is None else as_us(expected)),
-        len(inner),
-        0 if run.is_over else sum(node.state == FAILED for node in inner),
-        sum(len(node.attempts) for node in inner),
-        sum(each.state == FAILED for each in changes),
-        _count(changes, FAILED, READY, LOOP_READY),
-        _count([each for each in changes if not each.irregular], FAILED, FINISHED),
+        len(counts),
+        0 if run.is_over else sum(each.is_failed for each in counts),
+        sum(each.attempts for each in counts),
+        sum(each.failures for each in counts),
+        sum(each.retries for each in counts),
+        sum(each.skips for each in counts),
         sum(each.outcome == DONE for each in run.interventions),
         interval_text(_us(root.transitions, SUSPENDED)),
         [reason._asdict() for reason in reasons(run, gaps)],
@@ -59,8 +72,19 @@ def of_run(run: RunTimeline, gaps: Iterable[Gap]) -> Row:
     )
 
 
-def of_nodes(run: RunTimeline) -> list[Row]:
-    """The rows of its nodes."""
+def _counted(node: Node) -> Counts:
+    failures = retries = skips = 0
+    for each in node.transitions:
+        if each.state == FAILED:
+            failures += 1
+        elif each.from_state == FAILED:
+            retries += each.state in (READY, LOOP_READY)
+            skips += each.state == FINISHED and not each.irregular
+    return Counts(len(node.attempts), failures, retries, skips, node.state == FAILED)
+
+
+def of_nodes(run: RunTimeline, only: Collection[str] | None = None) -> list[Row]:
+    """The rows of its nodes; ``only``: of these."""
     last = run.facts.positions
     done: dict[str, list[Intervention]] = {}
     for each in run.interventions:
@@ -71,7 +95,7 @@ def of_nodes(run: RunTimeline) -> list[Row]:
     root, root_id = run.pipeline, run.root_pipeline_id
     return [
         _of_node(root_id, node, done.get(node_id, ()), last.get(node_id, 0))
-        for node_id, node in run.nodes.items()
+        for node_id, node in _some(run, only)
         if node is not root and (node.state or is_real)
     ]
 
@@ -111,11 +135,17 @@ def _of_node(
     )
 
 
-def of_transitions(run: RunTimeline) -> list[Row]:
-    """The rows of the transitions of the run and of its nodes."""
+def _some(run: RunTimeline, only: Collection[str] | None) -> Iterable[tuple[str, Node]]:
+    if only is None:
+        return run.nodes.items()
+    return [(each, run.nodes[each]) for each in only if each in run.nodes]
+
+
+def of_transitions(run: RunTimeline, only: Collection[str] | None = None) -> list[Row]:
+    """The rows of the transitions of the run and of its nodes; ``only``: of these."""
     root_id = run.root_pipeline_id
     found: list[Row] = []
-    for node in run.nodes.values():
+    for _, node in _some(run, only):
         for each in node.transitions:
             node_id, no, before, state, entered, left, version, loop, attempt, cause, odd = each
             position, event_type, actor, _, reason, _ = cause
@@ -131,11 +161,6 @@ def of_transitions(run: RunTimeline) -> list[Row]:
 
 def _actors(names: Iterable[str]) -> list[str]:
     return sorted({name[:MAX_TEXT] for name in names if name})
-
-
-def _count(transitions: Iterable[Transition], before: str, *states: str) -> int:
-    """How many transitions lead from a state to one of these."""
-    return sum(each.from_state == before and each.state in states for each in transitions)
 
 
 def _us(transitions: Iterable[Transition], state: str) -> int:

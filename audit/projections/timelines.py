@@ -42,11 +42,13 @@ class Timelines(RunProjection):
 def _write(batch: Batch, written: timelines.Rows | timelines.Load) -> None:
     for run in batch.timelines():
         with batch.leaving_out(run.root_pipeline_id):
+            news = batch.news(run)
             written.add(
                 run.root_pipeline_id,
-                rows.of_run(run, batch.gaps(run)),
-                rows.of_nodes(run),
-                rows.of_transitions(run),
+                rows.of_run(run, batch.gaps(run), news.memo),
+                rows.of_nodes(run, news.nodes),
+                rows.of_transitions(run, news.nodes),
+                news.nodes,
             )
         if written.is_full:
             written.write()

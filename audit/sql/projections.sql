@@ -131,16 +131,18 @@ ORDER BY id
 -- touched_runs --
 -- The runs that the records after one position and up to another are of, each with the last of
 -- them: by themselves; by the node or pipeline that they name, where they were stored before
--- their run was known; and of a gap those that its writer took part in, in its time.
+-- their run was known; and of a gap those that its writer took part in, in its time. Beside the
+-- last position, when the first of them occurred, in microseconds, and whether any came without
+-- its run; of a gap neither.
 WITH fresh AS MATERIALIZED (
     SELECT id, event_type, root_pipeline_id, pipeline_id, node_id, writer_id, occurred_at,
            CASE WHEN event_type = 'gap' THEN data END AS gap
     FROM bamboo_audit_pipelineeventrecord
     WHERE id > %(after)s AND id <= %(until)s
-), touched (root_pipeline_id, id) AS (
-    SELECT root_pipeline_id, id FROM fresh WHERE root_pipeline_id <> ''
+), touched (root_pipeline_id, id, occurred_at, is_rootless) AS (
+    SELECT root_pipeline_id, id, occurred_at, false FROM fresh WHERE root_pipeline_id <> ''
     UNION ALL
-    SELECT earlier.root_pipeline_id, fresh.id
+    SELECT earlier.root_pipeline_id, fresh.id, fresh.occurred_at, true
     FROM fresh
     CROSS JOIN LATERAL (
         SELECT r.root_pipeline_id
@@ -152,7 +154,7 @@ WITH fresh AS MATERIALIZED (
     WHERE fresh.root_pipeline_id = '' AND fresh.gap IS NULL
       AND (fresh.node_id <> '' OR fresh.pipeline_id <> '')
     UNION ALL
-    SELECT fresh.pipeline_id, fresh.id
+    SELECT fresh.pipeline_id, fresh.id, fresh.occurred_at, true
     FROM fresh
     WHERE fresh.root_pipeline_id = '' AND fresh.node_id = '' AND fresh.pipeline_id <> ''
       AND EXISTS (
@@ -160,17 +162,19 @@ WITH fresh AS MATERIALIZED (
           WHERE r.root_pipeline_id = fresh.pipeline_id
       )
     UNION ALL
-    SELECT node.root_pipeline_id, fresh.id
+    SELECT node.root_pipeline_id, fresh.id, fresh.occurred_at, true
     FROM fresh
     JOIN bamboo_audit_nodetimeline AS node
       ON node.node_id = coalesce(nullif(fresh.node_id, ''), fresh.pipeline_id)
     WHERE fresh.root_pipeline_id = '' AND fresh.gap IS NULL
     UNION ALL
-    SELECT run.root_pipeline_id, fresh.id
+    SELECT run.root_pipeline_id, fresh.id, NULL, false
     FROM fresh
     JOIN bamboo_audit_pipelinetimeline AS run
       ON run.writers @> ARRAY[coalesce(fresh.gap ->> 'writer_id', fresh.writer_id::text)]
      AND run.last_at >= fresh.occurred_at - %(told_within)s::interval
     WHERE fresh.gap IS NOT NULL
 )
-SELECT root_pipeline_id, max(id) FROM touched GROUP BY root_pipeline_id ORDER BY root_pipeline_id
+SELECT root_pipeline_id, max(id), (extract(epoch FROM min(occurred_at)) * 1000000)::bigint,
+       bool_or(is_rootless)
+FROM touched GROUP BY root_pipeline_id ORDER BY root_pipeline_id

@@ -1,6 +1,7 @@
 -- run_records --
--- The records of one run, in no order; up to a moment, where one is given. The tree of
--- post_prepare is that of pre_prepare; where that one is there, it is not read again.
+-- The records of one run, in no order; up to a moment, since one, and between two positions, where
+-- they are given. The tree of post_prepare is that of pre_prepare; where that one is there, it is
+-- not read again.
 SELECT id, (extract(epoch FROM occurred_at) * 1000000)::bigint, writer_id::text, writer_position,
        event_type, pipeline_id, node_id, node_version,
        CASE WHEN event_type = 'post_prepare_run_pipeline' AND EXISTS (
@@ -14,6 +15,9 @@ SELECT id, (extract(epoch FROM occurred_at) * 1000000)::bigint, writer_id::text,
 FROM bamboo_audit_pipelineeventrecord
 WHERE root_pipeline_id = %(root)s
   AND (%(until)s::timestamptz IS NULL OR occurred_at <= %(until)s::timestamptz)
+  AND (%(since)s::timestamptz IS NULL OR occurred_at > %(since)s::timestamptz)
+  AND (%(low)s::bigint IS NULL OR id >= %(low)s::bigint)
+  AND (%(last)s::bigint IS NULL OR id <= %(last)s::bigint)
 
 -- run_nodes --
 -- The nodes that a run's records name, at any time.
@@ -71,8 +75,8 @@ ON CONFLICT (root_pipeline_id) DO UPDATE SET
 WHERE old.* IS DISTINCT FROM excluded.*
 
 -- write_nodes --
--- Write the rows of the nodes of some runs: those that are new or differ; those that are no more
--- go.
+-- Write the rows of the nodes of some runs: those that are new or differ; of runs that are written as
+-- a whole those that are no more go.
 -- Where two runs name the same node, as one does that the engine refused because of that, it is
 -- the run's that reached it, or was heard of it last.
 WITH new AS MATERIALIZED (
@@ -103,14 +107,19 @@ WHERE old.* IS DISTINCT FROM excluded.*
   )
 
 -- write_transitions --
--- Write the transitions of some runs: those that are new or differ; those that are no more go.
+-- Write the transitions of some runs, and of others those of some nodes: those that are new or
+-- differ; those that are no more go.
 WITH new AS MATERIALIZED (
     SELECT DISTINCT ON (node_id, ordinal) *
     FROM jsonb_populate_recordset(NULL::bamboo_audit_statetransition, %(rows)s::jsonb)
     ORDER BY node_id, ordinal, root_pipeline_id DESC
 ), gone AS (
     DELETE FROM bamboo_audit_statetransition AS old
-    WHERE old.root_pipeline_id = ANY (%(roots)s::text[])
+    WHERE (
+              old.root_pipeline_id = ANY (%(roots)s::text[])
+              OR old.node_id = ANY (%(nodes)s::text[])
+                 AND old.root_pipeline_id = ANY (%(parts)s::text[])
+          )
       AND NOT EXISTS (
           SELECT FROM new WHERE new.node_id = old.node_id AND new.ordinal = old.ordinal
       )

@@ -18,6 +18,7 @@ from hypothesis import strategies as some
 from lab.by_hand import WEB, WORKER, Records
 from lab.projected import catch_up, refold
 from lab.stored import empty_log, store, writer_id
+from lab.tables import TABLES, rows
 
 from audit import conf, timeline
 from audit.exceptions import AuditError, HeadUnsettled
@@ -29,15 +30,11 @@ from audit.models import (
     RecordSetAside,
     StateTransition,
 )
-from audit.projections import batch as batches
-from audit.projections import timelines
+from audit.projections import folds, timelines
 from audit.projections.timelines import Timelines
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
-TABLES = (PipelineTimeline, NodeTimeline, StateTransition)
-POSITIONS = {"first_position", "last_position", "cause"}
-"""Columns that depend on the order in which records were stored."""
 SINCE = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
 RUNS = 4
 
@@ -100,26 +97,6 @@ def store_runs(chance: Any) -> str:
     for root, record in found:
         store([record], root=root, since=SINCE)
     return mark
-
-
-def rows(mark: str, *, positions: bool = True) -> dict[str, list[str]]:
-    """All rows of marked runs, comparable between marks."""
-    found = {}
-    for model in TABLES:
-        values = model.objects.filter(root_pipeline_id__startswith=mark).values()
-        found[model.__name__] = sorted(
-            json.dumps(
-                {
-                    key: None if key == "writers" else value
-                    for key, value in row.items()
-                    if positions or key not in POSITIONS
-                },
-                default=str,
-                sort_keys=True,
-            ).replace(mark, "")
-            for row in values
-        )
-    return found
 
 
 def clear(mark: str) -> None:
@@ -422,14 +399,14 @@ def test_nodes_that_are_no_more_go():
 def test_a_run_that_cannot_be_folded_keeps_no_other_from_it(monkeypatch):
     mark = store_runs(random.Random(7))
     bad = f"{mark}2/run"
-    fold = batches.fold
+    fold = folds.fold
 
     def fails(root, records):
         if root == bad:
             raise OverflowError("date value out of range")
         return fold(root, records)
 
-    monkeypatch.setattr(batches, "fold", fails)
+    monkeypatch.setattr(folds, "fold", fails)
     err = StringIO()
     with pytest.raises(SystemExit):
         call_command("audit_replay", stdout=StringIO(), stderr=err)
@@ -450,10 +427,10 @@ def test_a_run_without_possible_rows_keeps_no_other_from_it(monkeypatch):
     mark = store_runs(random.Random(11))
     of_run = timelines.rows.of_run
 
-    def fails(run, gaps):
+    def fails(run, *more):
         if run.root_pipeline_id == f"{mark}1/run":
-            return (object(), *of_run(run, gaps)[1:])
-        return of_run(run, gaps)
+            return (object(), *of_run(run, *more)[1:])
+        return of_run(run, *more)
 
     monkeypatch.setattr(timelines.rows, "of_run", fails)
     progress = catch_up()
@@ -486,6 +463,26 @@ def test_many_rows_are_written_in_parts(monkeypatch):
     monkeypatch.setattr(timelines.timelines, "MOST_BYTES", 1)
     catch_up()
     assert rows(mark) == expected
+
+
+def test_of_a_run_some_nodes_can_be_written():
+    mark = store_runs(random.Random(9))
+    catch_up()
+    root, node = f"{mark}1/run", f"{mark}1/a"
+    before = rows(mark)
+    run = timeline.load(root)._run
+    written = timelines.timelines.Rows(conf.get("DATABASE"))
+    changed = timelines.rows.of_transitions(run, [node])
+    written.add(
+        *(root, timelines.rows.of_run(run, []), timelines.rows.of_nodes(run, [node])),
+        *(changed[:-1], [node]),
+    )
+    written.write()
+    after = rows(mark)
+    gone = [each for each in before["StateTransition"] if each not in after["StateTransition"]]
+    assert len(gone) == 1
+    assert f'"node_id": "1/a", "ordinal": {len(changed)}' in gone[0]
+    assert after["NodeTimeline"] == before["NodeTimeline"]
 
 
 def test_a_newer_version_is_made_anew_and_an_older_one_keeps_off(monkeypatch):
