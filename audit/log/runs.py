@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from audit.fold import tree
@@ -27,46 +27,27 @@ def records(using: str, root: str, until: datetime.datetime | None = None) -> li
     Among them operations that were stored before anybody knew their run: they are found by the
     nodes of its tree, and by those that its other records name.
     """
-    own = own_records(using, root, until)
-    return own + other_records(using, root, own, until)
-
-
-def own_records(using: str, root: str, until: datetime.datetime | None = None) -> list[Record]:
-    """Of the records of a run those that were stored as such."""
-    parameters = {"root": root, "until": until, "since": None, "low": None, "last": None}
-    return _records(rows(using, "run_records", parameters))
-
-
-def other_records(
-    using: str, root: str, own: Iterable[Record], until: datetime.datetime | None = None
-) -> list[Record]:
-    """Of the records of a run those that were stored before anybody knew it; ``own``: the rest."""
-    nodes, trees = {root}, []
-    for each in own:
-        nodes.add(each.node_id)
-        if "pipeline" in each.data:
-            trees.append(tree.read(each.data["pipeline"]))
+    own = _records(rows(using, "run_records", {"root": root, "until": until}))
+    nodes = {root, *(each.node_id for each in own if each.node_id)}
+    trees = [tree.read(each.data["pipeline"]) for each in own if "pipeline" in each.data]
     if not any(trees):
         nodes |= {node for (node,) in rows(using, "run_nodes", {"root": root})}
     nodes.update(*trees)
-    return rootless(using, nodes - {""}, until)
+    return own + rootless(using, nodes, until)
 
 
 def records_since(
-    using: str, root: str, since: int, low: int, last: int, *, rootless: Iterable[str]
+    using: str, root: str, since: int, low: int, last: int, nodes: Mapping[str, object]
 ) -> list[Record]:
     """The records of a run that occurred after an instant (in microseconds), in no order.
 
-    Up to a position, and where there are none below another. ``rootless``: the nodes for which
-    those are asked for, too, that were stored before anybody knew their run.
+    None is below the position ``low``, and none beyond ``last`` is answered. ``nodes``: those of
+    the run, for what was stored before anybody knew it.
     """
-    after = as_time(since)
-    parameters = {"root": root, "until": None, "since": after, "low": low, "last": last}
-    found = _records(rows(using, "run_records", parameters))
-    if nodes := sorted(rootless):
-        others = _records(rows(using, "rootless_records", {"nodes": nodes, "until": None}))
-        found += [each for each in others if each.at > since and each.position <= last]
-    return found
+    parameters = {"root": root, "since": as_time(since), "low": low, "last": last}
+    found = _records(rows(using, "run_records_since", parameters))
+    others = _records(rows(using, "rootless_since", parameters))
+    return found + [each for each in others if {each.node_id, each.pipeline_id} & nodes.keys()]
 
 
 def rootless(

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import NamedTuple
+from itertools import islice
+from typing import Final, NamedTuple
 
 from audit.fold import RunTimeline
 from audit.fold.completeness import Gap
-from audit.log import checkpoints, runs
+from audit.log import checkpoints, shards
 from audit.log.checkpoints import LogRecord, Touched
 from audit.projections.faults import is_the_records
 from audit.projections.folds import Folds, News
+
+AT_ONCE: Final = 20
+"""Runs that are read together."""
 
 
 class Failed(NamedTuple):
@@ -43,6 +47,7 @@ class Batch:
         self._event_types = event_types
         self._folds = folds or Folds()
         self._news: News | None = None
+        self._gaps: dict[str, list[Gap]] = {}
 
     @cached_property
     def records(self) -> list[LogRecord]:
@@ -68,13 +73,28 @@ class Batch:
         rows in whatever order records come.
         """
         self._folds.begin(self.using, self.after, self.until, self._touched)
-        for root in self.touched:
-            self._news = None
-            with self.leaving_out(root):
-                self._news = self._folds.fold(self.using, root, self.until)
-            if self._news is not None:
+        left = iter(self.touched)
+        while several := list(islice(left, AT_ONCE)):
+            found = self._folded(several)
+            self._gaps = gaps_of(self.using, [each.run for each in found])
+            for self._news in found:
                 yield self._news.run
+        self._news = None
         self._folds.end(self.until)
+
+    def _folded(self, roots: list[str]) -> list[News]:
+        folds, found = self._folds, []
+        whole = [root for root in roots if not folds.has(root)]
+        records = shards.records(self.using, whole) if whole else {}
+        for root in roots:
+            with self.leaving_out(root):
+                if root in records:
+                    news = folds.whole(root, records.pop(root), self.until)
+                else:
+                    news = folds.go_on(self.using, root, self.until)
+                if news is not None:
+                    found.append(news)
+        return found
 
     def news(self, run: RunTimeline) -> News:
         """Which nodes of the timeline that was answered last have changed."""
@@ -97,5 +117,15 @@ class Batch:
         self.__dict__.pop("records", None)
 
     def gaps(self, run: RunTimeline) -> list[Gap]:
-        """What is missing of the processes that took part in a run."""
-        return runs.gaps(self.using, run.facts.writers, run.facts.first_at)
+        """What is missing of the processes that took part in the run that was answered last."""
+        since = run.facts.first_at
+        found = [each for writer in run.facts.writers for each in self._gaps.get(writer, ())]
+        return sorted(each for each in found if each.told_at >= since)
+
+
+def gaps_of(using: str, found: list[RunTimeline]) -> dict[str, list[Gap]]:
+    """What is missing of the processes that took part in some runs, by process."""
+    if not found:
+        return {}
+    writers = {writer for run in found for writer in run.facts.writers}
+    return shards.gaps(using, min(run.facts.first_at for run in found), writers)

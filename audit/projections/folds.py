@@ -11,7 +11,7 @@ asked for the runs that he had records of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +20,7 @@ from audit.fold import RunTimeline, fold, is_state_change
 from audit.fold.record import Record, in_order
 from audit.fold.results import Node
 from audit.fold.run import RunBuilder
-from audit.log import checkpoints, runs
+from audit.log import checkpoints, runs, shards
 from audit.log.checkpoints import Touched
 
 KEEP_FROM: Final = 500
@@ -57,19 +57,14 @@ class _Kept:
         self._builder = RunBuilder(root)
         self._low = 0
         """No record after the edge is at a lower position."""
-        self._rootless_at = 0
-        """When the last occurred of those that were stored before their run was known."""
         self._known: dict[str, Node] = {}
         self._memo: dict[str, Any] = {}
 
-    def begin(
-        self, own: Sequence[Record], others: Sequence[Record], until: int
-    ) -> RunTimeline | None:
+    def begin(self, records: Iterable[Record], until: int) -> RunTimeline | None:
         """Fold it as a whole; None where it cannot be kept."""
-        ordered = [each for each in in_order([*own, *others]) if each.position <= until]
+        ordered = [each for each in in_order(records) if each.position <= until]
         if not ordered:
             return None
-        self._rootless_at = max((each.at for each in others), default=0)
         done, rest = self._parted(ordered)
         if _PREPARE.intersection(each.event_type for each in rest):
             return None
@@ -83,19 +78,15 @@ class _Kept:
     def go_on(self, using: str, until: int) -> News | None:
         """With the records up to a position; None where they reach back too far."""
         root = self._builder.root
-        found = runs.records_since(
-            using, root, self.edge, self._low, until, rootless=self._rootless(using)
+        ordered = in_order(
+            runs.records_since(using, root, self.edge, self._low, until, self._known)
         )
-        ordered = in_order(found)
         if _PREPARE.intersection(each.event_type for each in ordered):
             return None
         done, rest = self._parted(ordered)
         if done:
             self._builder.apply(done)
         return self._forked(done, rest, until)
-
-    def _rootless(self, using: str) -> Iterable[str]:
-        return self._known if self._rootless_at > self.edge else ()
 
     def _parted(self, ordered: list[Record]) -> tuple[list[Record], list[Record]]:
         """What is old enough to be kept, and the rest."""
@@ -150,21 +141,28 @@ class Folds:
         """Fold it as a whole the next time."""
         self._kept.pop(root, None)
 
-    def fold(self, using: str, root: str, until: int) -> News | None:
-        """The timeline of a run that is touched; None where it has no records."""
-        kept = self._kept.pop(root, None)
-        if kept is not None and (news := kept.go_on(using, until)) is not None:
-            self._keep(root, kept)
-            return news
-        own = runs.own_records(using, root)
-        others = runs.other_records(using, root, own)
-        if len(own) >= KEEP_FROM:
+    def has(self, root: str) -> bool:
+        """Whether a run is gone on with, and not folded as a whole."""
+        return root in self._kept
+
+    def go_on(self, using: str, root: str, until: int) -> News | None:
+        """The timeline of a run that is kept."""
+        kept = self._kept.pop(root)
+        news = kept.go_on(using, until)
+        if news is None:
+            return self.whole(root, shards.records(using, [root])[root], until)
+        self._keep(root, kept)
+        return news
+
+    def whole(self, root: str, records: list[Record], until: int) -> News | None:
+        """The timeline of a run from all of its records; None where there are none."""
+        if len(records) >= KEEP_FROM:
             kept = _Kept(root, self._lags.get(root, FIRST_LAG))
-            begun = kept.begin(own, others, until)
+            begun = kept.begin(records, until)
             if begun is not None:
                 self._keep(root, kept)
                 return News(begun)
-        run = fold(root, own + others)
+        run = fold(root, records)
         return None if run is None else News(run)
 
     def _look(self, touched: dict[str, Touched]) -> None:

@@ -9,7 +9,7 @@ from audit.fold import Record, RunTimeline, fold
 from audit.fold.completeness import Gap
 from audit.log import shards
 from audit.log.checkpoints import LogRecord
-from audit.projections.batch import Batch
+from audit.projections.batch import Batch, gaps_of
 from audit.projections.faults import is_the_records
 
 
@@ -52,11 +52,9 @@ class Runs:
     @cached_property
     def gaps(self) -> dict[str, list[Gap]]:
         """What is missing of the processes that took part, by process."""
-        found = [each for each in self.folded.values() if isinstance(each, RunTimeline)]
-        if not found:
-            return {}
-        writers = {writer for run in found for writer in run.facts.writers}
-        return shards.gaps(self.using, min(run.facts.first_at for run in found), writers)
+        return gaps_of(
+            self.using, [each for each in self.folded.values() if isinstance(each, RunTimeline)]
+        )
 
 
 class Part(Batch):
@@ -80,14 +78,10 @@ class Part(Batch):
         )
 
     def timelines(self) -> Iterator[RunTimeline]:
+        self._gaps = self._runs.gaps
         for root, found in self._runs.folded.items():
             with self.leaving_out(root):
                 if isinstance(found, Exception):
                     raise found
             if not isinstance(found, Exception):
                 yield found
-
-    def gaps(self, run: RunTimeline) -> list[Gap]:
-        known, since = self._runs.gaps, run.facts.first_at
-        found = [each for writer in run.facts.writers for each in known.get(writer, ())]
-        return sorted(each for each in found if each.told_at >= since)

@@ -1,7 +1,6 @@
 -- run_records --
--- The records of one run, in no order; up to a moment, since one, and between two positions, where
--- they are given. The tree of post_prepare is that of pre_prepare; where that one is there, it is
--- not read again.
+-- The records of one run, in no order; up to a moment, where one is given. The tree of
+-- post_prepare is that of pre_prepare; where that one is there, it is not read again.
 SELECT id, (extract(epoch FROM occurred_at) * 1000000)::bigint, writer_id::text, writer_position,
        event_type, pipeline_id, node_id, node_version,
        CASE WHEN event_type = 'post_prepare_run_pipeline' AND EXISTS (
@@ -15,9 +14,20 @@ SELECT id, (extract(epoch FROM occurred_at) * 1000000)::bigint, writer_id::text,
 FROM bamboo_audit_pipelineeventrecord
 WHERE root_pipeline_id = %(root)s
   AND (%(until)s::timestamptz IS NULL OR occurred_at <= %(until)s::timestamptz)
-  AND (%(since)s::timestamptz IS NULL OR occurred_at > %(since)s::timestamptz)
-  AND (%(low)s::bigint IS NULL OR id >= %(low)s::bigint)
-  AND (%(last)s::bigint IS NULL OR id <= %(last)s::bigint)
+
+-- run_records_since --
+-- The records of one run after a moment and between two positions, in no order.
+SELECT id, (extract(epoch FROM occurred_at) * 1000000)::bigint, writer_id::text, writer_position,
+       event_type, pipeline_id, node_id, node_version, data::text, context::text
+FROM bamboo_audit_pipelineeventrecord
+WHERE root_pipeline_id = %(root)s AND occurred_at > %(since)s AND id BETWEEN %(low)s AND %(last)s
+
+-- rootless_since --
+-- The same of what was stored before anybody knew its run.
+SELECT id, (extract(epoch FROM occurred_at) * 1000000)::bigint, writer_id::text, writer_position,
+       event_type, pipeline_id, node_id, node_version, data::text, context::text
+FROM bamboo_audit_pipelineeventrecord
+WHERE root_pipeline_id = '' AND occurred_at > %(since)s AND id BETWEEN %(low)s AND %(last)s
 
 -- run_nodes --
 -- The nodes that a run's records name, at any time.

@@ -12,7 +12,6 @@ from lab.nonsense import TYPES, history
 from lab.stored import empty_log, store
 from lab.tables import TABLES, rows
 
-from audit import conf
 from audit.fold import Record
 from audit.models import ProjectionCheckpoint
 from audit.projections import folds, projector
@@ -128,8 +127,8 @@ def test_records_in_their_order_are_read_once(monkeypatch):
     by, asked = Counted(), []
     keep(records[:50])
     catch_up(by)
-    read = folds.runs.own_records
-    monkeypatch.setattr(folds.runs, "own_records", lambda *of: asked.append(of) or read(*of))
+    read = folds.Folds.whole
+    monkeypatch.setattr(folds.Folds, "whole", lambda *of: asked.append(of) or read(*of))
     for n in range(50, 100, 5):
         keep(records[n : n + 5])
         catch_up(by)
@@ -219,5 +218,5 @@ def test_a_run_whose_rows_cannot_be_written_is_folded_as_a_whole_afterwards(monk
 
 def test_without_a_batch_before_nothing_is_kept():
     kept = Folds()
-    assert kept.fold(conf.get("DATABASE"), "nobody", 1) is None
+    assert kept.whole("nobody", [], 1) is None
     assert kept._kept == {}
