@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from audit.fold import results
+from audit.fold.clock import as_time
 from audit.fold.results import Attempt, Cause, Node, Phase, RunTimeline
 from audit.fold.states import FAILED, FINISHED, LOOP_READY, READY, RUNNING, SUSPENDED
 from audit.fold.tree import CONVERGE, PIPELINE, SUBPROCESSES
@@ -137,7 +138,7 @@ def _polling(node_id: str, phase: Phase) -> Wait:
 
 def _converging(run: RunTimeline, gateway: Node) -> Iterator[Wait]:
     """Whether some branches have come since it last began, and others are under way."""
-    began = gateway.attempts[-1].started_at if gateway.attempts else None
+    began = gateway.attempts[-1].started_us if gateway.attempts else None
     came = []
     for source in gateway.place.sources:
         at = _came_at(run, source)
@@ -147,12 +148,12 @@ def _converging(run: RunTimeline, gateway: Node) -> Iterator[Wait]:
         return
     others = set(gateway.place.sources) - {source for _, source in came}
     if on := _under_way(run, others):
-        yield Wait(gateway.place.node_id, CONVERGING, min(came)[0], None, on)
+        yield Wait(gateway.place.node_id, CONVERGING, as_time(min(came)[0]), None, on)
 
 
-def _came_at(run: RunTimeline, source: str) -> datetime.datetime | None:
+def _came_at(run: RunTimeline, source: str) -> int | None:
     node = run.nodes.get(source)
-    return node.archived_at if node is not None and node.state == FINISHED else None
+    return node.archived_us if node is not None and node.state == FINISHED else None
 
 
 def _under_way(run: RunTimeline, ends: set[str]) -> tuple[str, ...]:
@@ -184,11 +185,11 @@ def _between(run: RunTimeline) -> Iterator[Wait]:
         at = _came_at(run, node_id)
         if at is None or any(_has_gone_on(node, at) for node in after):
             continue
-        yield Wait(node_id, BETWEEN, at)
+        yield Wait(node_id, BETWEEN, as_time(at))
 
 
-def _has_gone_on(node: Node, since: datetime.datetime) -> bool:
+def _has_gone_on(node: Node, since: int) -> bool:
     """Whether a node began since then, is paused, or waits for other branches anyway."""
     if node.place.node_type == CONVERGE or node.state not in ("", FINISHED):
         return True
-    return bool(node.attempts) and node.attempts[-1].started_at >= since
+    return bool(node.attempts) and node.attempts[-1].started_us >= since

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from audit.fold import tree
-from audit.fold.clock import as_time
 from audit.fold.completeness import Gap
 from audit.fold.record import Record
 from audit.log.rows import parsed, rows
@@ -36,25 +35,16 @@ def records(using: str, root: str, until: datetime.datetime | None = None) -> li
     return own + rootless(using, nodes, until)
 
 
-def records_since(
-    using: str, root: str, since: int, low: int, last: int, nodes: Mapping[str, object]
-) -> list[Record]:
-    """The records of a run that occurred after an instant (in microseconds), in no order.
-
-    None is below the position ``low``, and none beyond ``last`` is answered. ``nodes``: those of
-    the run, for what was stored before anybody knew it.
-    """
-    parameters = {"root": root, "since": as_time(since), "low": low, "last": last}
-    found = _records(rows(using, "run_records_since", parameters))
-    others = _records(rows(using, "rootless_since", parameters))
-    return found + [each for each in others if {each.node_id, each.pipeline_id} & nodes.keys()]
-
-
 def rootless(
     using: str, nodes: Iterable[str], until: datetime.datetime | None = None
 ) -> list[Record]:
     """Operations on some nodes and pipelines that were stored before anybody knew their run."""
     return _records(rows(using, "rootless_records", {"nodes": sorted(nodes), "until": until}))
+
+
+def rootless_since(using: str, since: datetime.datetime, first: int, last: int) -> list[Record]:
+    """What was stored before anybody knew its run: after a moment, and between two positions."""
+    return _records(rows(using, "rootless_since", {"since": since, "first": first, "last": last}))
 
 
 def _records(found: list[Any]) -> list[Record]:

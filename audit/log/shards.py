@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from audit.events import POST_PREPARE, POST_SET_STATE, PRE_PREPARE
 from audit.fold import ENGINE_SENDER, tree
+from audit.fold.clock import as_time
 from audit.fold.completeness import Gap
 from audit.fold.record import Record
 from audit.log import runs
@@ -24,12 +25,46 @@ _OF_THE_ENGINE: Final = {"sender": ENGINE_SENDER}
 
 def records(using: str, roots: Collection[str], first: int = 0) -> dict[str, list[Record]]:
     """The records of some runs, each run's in no order; ``first``: none is at a lower position."""
+    found = _own(using, roots, first)
+    for root, own in found.items():
+        kinds = {each.event_type for each in own}
+        if PRE_PREPARE not in kinds and POST_PREPARE in kinds:  # then it alone has the tree
+            found[root] = runs.records(using, root)
+    if rows(using, "any_rootless")[0][0]:
+        _add_rootless(using, found)
+    return found
+
+
+def records_since(
+    using: str, root: str, since: int, first: int, last: int, nodes: Mapping[str, object]
+) -> list[Record]:
+    """The records of a run that occurred after an instant (in microseconds), in no order.
+
+    None is below the position ``first``, and none beyond ``last`` is answered. ``nodes``: those of
+    the run, for what was stored before anybody knew it.
+    """
+    after = as_time(since)
+    own = _own(using, [root], first, after, last)[root]
+    others = runs.rootless_since(using, after, first, last)
+    return own + [each for each in others if {each.node_id, each.pipeline_id} & nodes.keys()]
+
+
+def _own(
+    using: str,
+    roots: Collection[str],
+    first: int,
+    since: datetime.datetime | None = None,
+    last: int | None = None,
+) -> dict[str, list[Record]]:
+    """Those that were stored as records of these runs."""
     found: dict[str, list[Record]] = {root: [] for root in roots}
     tasks: dict[str | None, dict[str, Any]] = {None: _NOTHING}
     make = tuple.__new__
     parameters = {
         "roots": list(roots),
         "first": first,
+        "since": since,
+        "last": last,
         "plain": list(PLAIN),
         "sender": ENGINE_SENDER,
     }
@@ -45,12 +80,6 @@ def records(using: str, roots: Collection[str], first: int = 0) -> dict[str, lis
         document = _NOTHING if data is None else parsed(data)
         fields = (position, at, writer, number, kind, pipeline, node, version, document, about)
         found[root].append(make(Record, fields))
-    for root, own in found.items():
-        kinds = {each.event_type for each in own}
-        if PRE_PREPARE not in kinds and POST_PREPARE in kinds:  # then it alone has the tree
-            found[root] = runs.records(using, root)
-    if rows(using, "any_rootless")[0][0]:
-        _add_rootless(using, found)
     return found
 
 

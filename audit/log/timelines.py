@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+import datetime
+from collections.abc import Collection, Sequence
+from typing import Any, Final, NamedTuple
 
 from django.db import connections
 
@@ -53,6 +54,13 @@ MOST_BYTES: Final = 4 * 2**20
 Row = tuple[Any, ...]
 
 
+class Part(NamedTuple):
+    """What is written of a run: some nodes, with the transitions that were not left by a moment."""
+
+    nodes: Collection[str]
+    since: datetime.datetime
+
+
 class Rows:
     """Rows of some runs, written together: those that are new or differ; what is no more goes."""
 
@@ -63,6 +71,7 @@ class Rows:
     def _begin(self) -> None:
         self._roots: list[str] = []
         self._parts: list[str] = []
+        self._since: list[datetime.datetime] = []
         self._nodes: list[str] = []
         self._size = 0
         self._objects: dict[str, list[bytes]] = {kind: [] for kind in COLUMNS}
@@ -73,9 +82,9 @@ class Rows:
         run: Row,
         nodes: Sequence[Row],
         transitions: Sequence[Row],
-        only: Iterable[str] | None = None,
+        only: Part | None = None,
     ) -> None:
-        """The rows of one run; ``only``: of these nodes, the others' stay.
+        """The rows of one run; ``only``: these, the others stay.
 
         Raises:
             TypeError: JSON does not take a value; then nothing is added.
@@ -91,7 +100,8 @@ class Rows:
             self._roots.append(root)
         else:
             self._parts.append(root)
-            self._nodes += only
+            self._since.append(only.since)
+            self._nodes += only.nodes
 
     @property
     def is_full(self) -> bool:
@@ -100,7 +110,12 @@ class Rows:
 
     def write(self) -> None:
         """Write what was added."""
-        of = {"roots": self._roots, "parts": self._parts, "nodes": self._nodes}
+        of = {
+            "roots": self._roots,
+            "parts": self._parts,
+            "since": self._since,
+            "nodes": self._nodes,
+        }
         if self._roots or self._parts:
             for kind, objects in self._objects.items():
                 rows = (b"[" + b",".join(objects) + b"]").decode()
@@ -121,7 +136,7 @@ class Load:
         run: Row,
         nodes: Sequence[Row],
         transitions: Sequence[Row],
-        only: Iterable[str] | None = None,
+        only: Part | None = None,
     ) -> None:
         """The rows of one run, which are all.
 

@@ -20,7 +20,7 @@ from audit.fold import RunTimeline, fold, is_state_change
 from audit.fold.record import Record, in_order
 from audit.fold.results import Node
 from audit.fold.run import RunBuilder
-from audit.log import checkpoints, runs, shards
+from audit.log import checkpoints, shards
 from audit.log.checkpoints import Touched
 
 KEEP_FROM: Final = 500
@@ -44,6 +44,8 @@ class News(NamedTuple):
     only when its process goes on; that is in no row of its node."""
     memo: dict[str, Any] | None = None
     """What was noted of nodes that are as they were; notes are kept until the node changes."""
+    since: int = 0
+    """What was over by then is as it was, of these nodes too; in microseconds."""
 
 
 class _Kept:
@@ -77,16 +79,16 @@ class _Kept:
 
     def go_on(self, using: str, until: int) -> News | None:
         """With the records up to a position; None where they reach back too far."""
-        root = self._builder.root
+        root, since = self._builder.root, self.edge
         ordered = in_order(
-            runs.records_since(using, root, self.edge, self._low, until, self._known)
+            shards.records_since(using, root, self.edge, self._low, until, self._known)
         )
         if _PREPARE.intersection(each.event_type for each in ordered):
             return None
         done, rest = self._parted(ordered)
         if done:
             self._builder.apply(done)
-        return self._forked(done, rest, until)
+        return self._forked(done, rest, until)._replace(since=since)
 
     def _parted(self, ordered: list[Record]) -> tuple[list[Record], list[Record]]:
         """What is old enough to be kept, and the rest."""

@@ -141,13 +141,20 @@ def _some(run: RunTimeline, only: Collection[str] | None) -> Iterable[tuple[str,
     return [(each, run.nodes[each]) for each in only if each in run.nodes]
 
 
-def of_transitions(run: RunTimeline, only: Collection[str] | None = None) -> list[Row]:
-    """The rows of the transitions of the run and of its nodes; ``only``: of these."""
+def of_transitions(
+    run: RunTimeline, only: Collection[str] | None = None, since: int = 0
+) -> list[Row]:
+    """The rows of the transitions of the run and of its nodes; ``only``: of these.
+
+    ``since``: without those that were left by then, in microseconds.
+    """
     root_id = run.root_pipeline_id
     found: list[Row] = []
     for _, node in _some(run, only):
         for each in node.transitions:
             node_id, no, before, state, entered, left, version, loop, attempt, cause, odd = each
+            if left is not None and left <= since:
+                continue
             position, event_type, actor, _, reason, _ = cause
             found.append(
                 (

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import ClassVar
 
+from audit.fold.clock import as_time
 from audit.log import timelines
+from audit.log.timelines import Part
 from audit.projections import rows
 from audit.projections.base import RunProjection
 from audit.projections.batch import Batch
@@ -47,8 +49,8 @@ def _write(batch: Batch, written: timelines.Rows | timelines.Load) -> None:
                 run.root_pipeline_id,
                 rows.of_run(run, batch.gaps(run), news.memo),
                 rows.of_nodes(run, news.nodes),
-                rows.of_transitions(run, news.nodes),
-                news.nodes,
+                rows.of_transitions(run, news.nodes, news.since),
+                None if news.nodes is None else Part(news.nodes, as_time(news.since)),
             )
         if written.is_full:
             written.write()

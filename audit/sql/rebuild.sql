@@ -172,7 +172,7 @@ WHERE name = %(name)s
 ON CONFLICT (name) DO UPDATE SET position = excluded.position
 
 -- shard_records --
--- The records of some runs, in no order. What plugins are called with tells the fold nothing, and
+-- The records of some runs, in no order; after a moment and up to a position, where they are given. What plugins are called with tells the fold nothing, and
 -- of where they come from it takes the task only; for the engine's changes of state not even that.
 -- The tree of post_prepare is that of pre_prepare.
 SELECT root_pipeline_id, id, (extract(epoch FROM occurred_at) * 1000000)::bigint,
@@ -187,6 +187,8 @@ SELECT root_pipeline_id, id, (extract(epoch FROM occurred_at) * 1000000)::bigint
        CASE WHEN event_type = ANY (%(plain)s::text[]) THEN context #>> '{task,id}' END
 FROM bamboo_audit_pipelineeventrecord
 WHERE root_pipeline_id = ANY (%(roots)s::text[]) AND id >= %(first)s
+  AND (%(since)s::timestamptz IS NULL OR occurred_at > %(since)s::timestamptz)
+  AND (%(last)s::bigint IS NULL OR id <= %(last)s::bigint)
 
 -- any_rootless --
 -- Whether the log has operations that were stored before anybody knew their run.

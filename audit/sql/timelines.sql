@@ -15,19 +15,13 @@ FROM bamboo_audit_pipelineeventrecord
 WHERE root_pipeline_id = %(root)s
   AND (%(until)s::timestamptz IS NULL OR occurred_at <= %(until)s::timestamptz)
 
--- run_records_since --
--- The records of one run after a moment and between two positions, in no order.
-SELECT id, (extract(epoch FROM occurred_at) * 1000000)::bigint, writer_id::text, writer_position,
-       event_type, pipeline_id, node_id, node_version, data::text, context::text
-FROM bamboo_audit_pipelineeventrecord
-WHERE root_pipeline_id = %(root)s AND occurred_at > %(since)s AND id BETWEEN %(low)s AND %(last)s
-
 -- rootless_since --
--- The same of what was stored before anybody knew its run.
+-- What was stored before anybody knew its run: after a moment, and between two positions.
 SELECT id, (extract(epoch FROM occurred_at) * 1000000)::bigint, writer_id::text, writer_position,
        event_type, pipeline_id, node_id, node_version, data::text, context::text
 FROM bamboo_audit_pipelineeventrecord
-WHERE root_pipeline_id = '' AND occurred_at > %(since)s AND id BETWEEN %(low)s AND %(last)s
+WHERE root_pipeline_id = '' AND occurred_at > %(since)s
+  AND id BETWEEN %(first)s AND %(last)s
 
 -- run_nodes --
 -- The nodes that a run's records name, at any time.
@@ -117,8 +111,8 @@ WHERE old.* IS DISTINCT FROM excluded.*
   )
 
 -- write_transitions --
--- Write the transitions of some runs, and of others those of some nodes: those that are new or
--- differ; those that are no more go.
+-- Write the transitions of some runs, and of others those of some nodes that were not left by a
+-- moment: those that are new or differ; those that are no more go.
 WITH new AS MATERIALIZED (
     SELECT DISTINCT ON (node_id, ordinal) *
     FROM jsonb_populate_recordset(NULL::bamboo_audit_statetransition, %(rows)s::jsonb)
@@ -128,7 +122,11 @@ WITH new AS MATERIALIZED (
     WHERE (
               old.root_pipeline_id = ANY (%(roots)s::text[])
               OR old.node_id = ANY (%(nodes)s::text[])
-                 AND old.root_pipeline_id = ANY (%(parts)s::text[])
+                 AND EXISTS (
+                     SELECT FROM unnest(%(parts)s::text[], %(since)s::timestamptz[]) AS part (root, at)
+                     WHERE part.root = old.root_pipeline_id
+                       AND (old.left_at IS NULL OR old.left_at > part.at)
+                 )
           )
       AND NOT EXISTS (
           SELECT FROM new WHERE new.node_id = old.node_id AND new.ordinal = old.ordinal

@@ -475,7 +475,7 @@ def test_of_a_run_some_nodes_can_be_written():
     changed = timelines.rows.of_transitions(run, [node])
     written.add(
         *(root, timelines.rows.of_run(run, []), timelines.rows.of_nodes(run, [node])),
-        *(changed[:-1], [node]),
+        *(changed[:-1], timelines.timelines.Part([node], SINCE)),
     )
     written.write()
     after = rows(mark)
