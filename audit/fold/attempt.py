@@ -67,6 +67,7 @@ class AttemptBuilder:
     __slots__ = (
         *("no", "version", "ended_as", "loop", "state", "started", "ended", "cause"),
         *("phases", "error", "error_ignored", "failing", "forced", "ran_until", "last_event"),
+        "_made",
     )
 
     def __init__(self, no: int, version: str, loop: int, started: int, cause: Cause) -> None:
@@ -88,6 +89,8 @@ class AttemptBuilder:
         self.ran_until: int | None = None
         self.last_event = ""
         """Of its plugin's calls."""
+        self._made: Attempt | None = None
+        """As it was answered before, where it had ended."""
 
     def fork(self) -> AttemptBuilder:
         """Another one that goes on from here."""
@@ -192,6 +195,10 @@ class AttemptBuilder:
         self.leave(at)
 
     def result(self, node_id: str) -> Attempt:
+        later = self.error, self.error_ignored, self.forced, self.ran_until
+        made = self._made
+        if made is not None and later == made[-4:]:  # nothing else of it changes after its end
+            return made
         fields = (
             node_id,
             self.no,
@@ -202,9 +209,9 @@ class AttemptBuilder:
             self.ended,
             self.cause,
             tuple([phase.result() for phase in self.phases]),
-            self.error,
-            self.error_ignored,
-            self.forced,
-            self.ran_until,
+            *later,
         )
-        return tuple.__new__(Attempt, fields)
+        made = tuple.__new__(Attempt, fields)
+        if self.ended is not None:
+            self._made = made
+        return made

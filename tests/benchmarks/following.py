@@ -30,7 +30,6 @@ from audit.shipping.catching import Catching
 WRITERS = [str(uuid.UUID(int=number)) for number in range(1, 5)]
 SHIPPED_EVERY = 200
 """Milliseconds; each of the writers at another moment, so that every batch has late records."""
-BATCH = 1_000
 POSITION = f"""
     SELECT c.position, (SELECT max(id) FROM {TABLE})
     FROM bamboo_audit_projectioncheckpoint AS c WHERE name = 'timelines'
@@ -43,12 +42,12 @@ def per_record(scale: int) -> Iterator[dict[str, Any]]:
     """The cost of a record in a run of 100,000, and in runs of 100, by four writers."""
     count = 100_000 // scale
     costs = []
-    for what, nodes, each in (("100", 14, 100), (f"{count:,}", 1_000, count)):
+    for what, nodes, each in (("100", 4, 100), (f"{count:,}", 1_000, count)):
         done_with_what_is_there()
         runs = [a_run(nodes, each, number * 100) for number in range(count // each)]
         stored = store(line for run in runs for line in run)
         began = time.perf_counter()
-        projector.catch_up([Timelines()], BATCH)
+        projector.catch_up([Timelines()])
         costs.append((time.perf_counter() - began) / stored * 1e6)
         yield {
             "what": f"catching up, a record of a run of {what}",
