@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from typing import Final
 
@@ -197,6 +198,22 @@ class NodeBuilder:
             self.started = self.archived = None
             if state == READY:
                 self.retry += 1
+
+    def converges(self, nodes: Mapping[str, NodeBuilder]) -> None:
+        """A converge gateway begins when the last branch has come; it waited since the first."""
+        attempt = self.attempt
+        if attempt is None or attempt.phases:
+            return
+        before = self.attempts[-2].started if len(self.attempts) > 1 else 0
+        came = [
+            found.archived
+            for source in self.place.sources
+            if (found := nodes.get(source)) is not None
+            and found.archived is not None
+            and before < found.archived <= attempt.started
+        ]
+        if came:
+            attempt.has_converged(min(came))
 
     # What its plugin does. ``task``: the task that calls it.
 

@@ -171,23 +171,7 @@ class RunBuilder:
             if asked.kind == FORCED_FAIL:
                 node.was_forced(asked.cause, text_of(asked.data.get("ex_data")))
         if state == RUNNING and place.node_type == CONVERGE:
-            self._converges(node)
-
-    def _converges(self, node: NodeBuilder) -> None:
-        """A converge gateway begins when the last branch has come; it waited since the first."""
-        attempt = node.attempt
-        if attempt is None or attempt.phases:
-            return
-        before = node.attempts[-2].started if len(node.attempts) > 1 else 0
-        came = [
-            found.archived
-            for source in node.place.sources
-            if (found := self.nodes.get(source)) is not None
-            and found.archived is not None
-            and before < found.archived <= attempt.started
-        ]
-        if came:
-            attempt.has_converged(min(came))
+            node.converges(self.nodes)
 
     # Operations.
 

@@ -42,7 +42,7 @@ def per_record(scale: int) -> Iterator[dict[str, Any]]:
     """The cost of a record in a run of 100,000, and in runs of 100, by four writers."""
     count = 100_000 // scale
     costs = []
-    for what, nodes, each in (("100", 4, 100), (f"{count:,}", 1_000, count)):
+    for what, nodes, each in (("100", 14, 100), (f"{count:,}", 1_000, count)):
         done_with_what_is_there()
         runs = [a_run(nodes, each, number * 100) for number in range(count // each)]
         stored = store(line for run in runs for line in run)

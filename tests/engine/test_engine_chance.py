@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from lab.chance import run_by_chance
@@ -14,6 +15,8 @@ from lab.engine import activity, tree_of
 from lab.projected import BATCH, catch_up
 from lab.scenarios import Run, subprocess
 from pipeline.eri.signals import post_set_state
+
+from audit.projections import folds
 
 RUNS = int(os.environ.get("AUDIT_TEST_RUNS", "200"))
 TOGETHER = 10
@@ -25,7 +28,9 @@ def some_runs(request: pytest.FixtureRequest) -> list[Run]:
     return [run_by_chance(seed) for seed in range(request.param, request.param + TOGETHER)]
 
 
-def test_the_tables_are_the_engines_rows(some_runs: list[Run]) -> None:
+def test_the_tables_are_the_engines_rows(some_runs: list[Run], monkeypatch: Any) -> None:
+    monkeypatch.setattr(folds, "KEEP_FROM", 30)  # so that the longer ones are kept in between
+    monkeypatch.setattr(folds, "FIRST_LAG", 10_000)
     for batch in (17, BATCH):  # and where all is applied, nothing changes
         catch_up(batch)
     for run in some_runs:
