@@ -90,6 +90,7 @@ def _parts() -> dict[str, list[Callable[[int], Figures]]]:
         "ship": [shipped.flat_out, shipped.lag, shipped.memory, shipped.outage],
         "engine": [stored.engine_runs],
         "fold": [folding.speed],
+        "load": [following.one_run],
         "follow": [following.per_record, following.lag, following.beside_queries],
         "replay": [replaying.rebuild],
         "log": [stored.indexes, stored.partitions],

@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from common import TABLE, median, percentile, recording
+from common import TABLE, each_us, median, percentile, recording
 from django.db import connection, connections
 from lab.engine import activity, tree_of
-from replaying import COLUMNS
+from replaying import COLUMNS, fill, templates
 
+from audit import timeline
 from audit.fold import ENGINE_SENDER
 from audit.log.append import create_partitions
 from audit.models import PipelineTimeline
@@ -210,6 +211,27 @@ def beside_queries(scale: int) -> Iterator[dict[str, Any]]:
         "ratio": rate / base,
         "of": "without",
     }
+
+
+def one_run(scale: int) -> Iterator[dict[str, Any]]:
+    """A run of 1,000 records straight from the log: a small one, and one a hundred times larger."""
+    found = templates()
+    times = []
+    for size in (50_000 // scale, 5_000_000 // scale):
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT count(*) FROM {TABLE}")
+            fill(size - cursor.fetchone()[0], found)
+        lines = list(a_run(100, 1_000, size))
+        store(iter(lines))
+        root = lines[0][1].split("\t")[4]
+        taken = each_us(lambda root=root: timeline.load(root), 20)
+        times.append(median(taken) / 1000)
+        yield {
+            "what": f"timeline.load of 1,000 records, in a log of {size:,}",
+            "value": times[-1],
+            "unit": "ms",
+            **({"ratio": times[1] / times[0], "of": "in the small one"} if times[1:] else {}),
+        }
 
 
 def queries_in(seconds: float) -> float:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from random import Random
 from typing import Any
 
-from common import TABLE, recording
-from django.db import connection
+from common import TABLE, median, recording
+from django.db import connection, connections
 from lab.chance import run_by_chance
 from lab.engine import activity, tree_of
 from lab.scenarios import Run
 
 from audit.log.append import create_partitions
+from audit.models import PipelineTimeline
 from audit.projections.merging import finish
 from audit.projections.rebuild import Rebuild
 from audit.projections.selection import Selection
@@ -50,7 +53,8 @@ def rebuild(scale: int) -> Iterator[dict[str, Any]]:
         rates[workers] = count / (time.perf_counter() - began)
         if workers == 1:
             merged_in = time.perf_counter()
-            finish(made)
+            with reading() as selects:
+                finish(made)
             merged_in = time.perf_counter() - merged_in
     yield {
         "what": "rebuild of the timelines, one process",
@@ -67,6 +71,30 @@ def rebuild(scale: int) -> Iterator[dict[str, Any]]:
         "of": "one",
     }
     yield {"what": "keys and merge of all of its rows", "value": merged_in, "unit": "s"}
+    yield {"what": "slowest SELECT on what serves meanwhile", "value": max(selects), "unit": "ms"}
+    yield {"what": "SELECT on what serves meanwhile, p50", "value": median(selects), "unit": "ms"}
+
+
+@contextmanager
+def reading() -> Iterator[list[float]]:
+    """Lists of runs are read all the time from the tables that serve; how long each took, in ms."""
+    taken: list[float] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            began = time.perf_counter()
+            list(PipelineTimeline.objects.order_by("-started_at", "-pk")[:50])
+            taken.append(1000 * (time.perf_counter() - began))
+        connections.close_all()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield taken
+    finally:
+        stop.set()
+        thread.join()
 
 
 def templates() -> list[list[str]]:
